@@ -1,0 +1,82 @@
+"""The simulated world: one file that feeds simulated disks and the stand-in bureau alike.
+
+The file (JSON, UTF-8) says how things stand at the start; what happens afterwards lives in the
+rack's and the bureau's own state. Everything in it is simulated (模拟).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(slots=True)
+class WorldTaxpayer:
+    """A taxpayer as the bureau knows it.
+
+    ``filings``: period ``YYYY-MM`` → a value of ``clearing.bureau.port.Filing``.
+    ``past_deadline``: what the bureau says to a clear asked for after the disk's issue deadline:
+    ``allow`` or ``refuse``.
+    ``faults``: what goes wrong at the bureau for this taxpayer, each used up ``times`` times:
+    ``{"op": "QLJS", "mode": "timeout" | "lost" | "refuse" | "garbage" | "down", "times": 1}``
+    (timeout: no answer and no effect; lost: it acts, the answer is lost).
+    """
+
+    tax_id: str
+    name: str
+    bureau_code: str
+    bureau_name: str
+    filings: dict[str, str] = field(default_factory=dict)
+    past_deadline: str = "allow"
+    faults: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class WorldDisk:
+    """A simulated disk at the start.
+
+    Dates are ISO texts. ``cleared_through``: last day of the last cleared period, ``reported_through``:
+    last day of the last reported one (equal when nothing is open). ``pin``: the current PIN, 8
+    ASCII characters. ``tries``: PIN tries left, 0 = locked. ``invoices``: daily totals of the
+    open period(s): ``{"date", "valid", "returned", "voided", "valid_fen", "return_fen"}``.
+    ``machine`` and ``slot``: where it is plugged in; an empty slot means it lies in a drawer.
+    """
+
+    device_no: str
+    tax_id: str
+    taxpayer_name: str
+    machine: str
+    slot: str
+    pin: str
+    issue_deadline: str
+    cleared_through: str
+    reported_through: str
+    kind: str = "ic_card"
+    terminal_no: int = 0
+    tries: int = 3
+    training: bool = False
+    invoices: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class World:
+    """``key``: hex, 16 bytes, the master secret shared by simulated cards and stand-in bureau.
+    ``stage_ms`` / ``bureau_ms``: how long a device stage and a bureau call take."""
+
+    key: str
+    stage_ms: int = 0
+    bureau_ms: int = 0
+    taxpayers: list[WorldTaxpayer] = field(default_factory=list)
+    disks: list[WorldDisk] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), ensure_ascii=False, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> World:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw["taxpayers"] = [WorldTaxpayer(**entry) for entry in raw["taxpayers"]]
+        raw["disks"] = [WorldDisk(**entry) for entry in raw["disks"]]
+        return cls(**raw)
