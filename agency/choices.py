@@ -1,0 +1,98 @@
+"""Words of the agency layer that stand in the database, and the one list of audit actions."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class Role(models.TextChoices):
+    OWNER = "owner", _("负责人")
+    SUPERVISOR = "supervisor", _("主管")
+    BOOKKEEPER = "bookkeeper", _("记账会计")
+    FRONT_DESK = "front_desk", _("前台")
+    CLIENT = "client", _("企业客户")
+
+
+class Act(models.TextChoices):
+    """What a right is asked for; the label completes 您没有"…"的权限."""
+
+    SEE = "see", _("查看客户")
+    RUN = "run", _("办理抄报清卡")
+    MARK_FILED = "mark_filed", _("标记已申报")
+    ENTER_PASSWORD = "enter_password", _("录入口令")
+    PIN_WAY_OUT = "pin_way_out", _("处理 PIN 待确认")
+    BY_HAND = "by_hand", _("人工登记")
+    IMPORT = "import", _("导入客户")
+    ASSIGN = "assign", _("分派客户")
+    MACHINES = "machines", _("管理读盘机")
+    REVIEW = "review", _("处理失败")
+    SEE_AUDIT = "see_audit", _("查看操作留痕")
+    EXPORT_AUDIT = "export_audit", _("导出操作留痕")
+    MEMBERS = "members", _("管理成员")
+    CUSTODY = "custody", _("收还盘")
+
+
+class TaxpayerKind(models.TextChoices):
+    GENERAL = "general", _("一般纳税人")
+    SMALL = "small", _("小规模纳税人")
+
+
+class FilingFrequency(models.TextChoices):
+    MONTHLY = "monthly", _("按月")
+    QUARTERLY = "quarterly", _("按季")
+
+
+class ClearPolicy(models.TextChoices):
+    AFTER_FILING = "after_filing", _("申报后清卡")
+    TRY = "try", _("直接尝试")
+
+
+class ActorKind(models.TextChoices):
+    USER = "user", _("人员")
+    MACHINE = "machine", _("读盘机")
+    SYSTEM = "system", _("系统")
+
+
+class Action(models.TextChoices):
+    """Every action of the audit trail, of all layers; dotted object.verb."""
+
+    AGENCY_CREATED = "agency.created", _("建立机构")
+    MEMBER_ADDED = "member.added", _("添加成员")
+    SIGNED_IN = "member.signed_in", _("登录")
+    ACCESS_REFUSED = "access.refused", _("拒绝访问")
+    COMPANY_CREATED = "company.created", _("新增客户")
+    COMPANY_CHANGED = "company.changed", _("修改客户")
+    COMPANY_ASSIGNED = "company.assigned", _("分派客户")
+    COMPANY_UNASSIGNED = "company.unassigned", _("取消分派")
+    CLIENTS_IMPORTED = "clients.imported", _("导入客户与税盘")
+    MACHINE_CREATED = "machine.created", _("登记读盘机")
+    MACHINE_REVOKED = "machine.revoked", _("停用读盘机")
+    DISK_ADDED = "disk.added", _("新增税盘")
+    DISK_CHANGED = "disk.changed", _("修改税盘")
+    DISK_BOUND = "disk.bound", _("识别盘号")
+    DISK_PASSWORD_ENTERED = "disk.password_entered", _("录入口令")
+    DISK_PASSWORD_REFUSED = "disk.password_refused", _("口令被税盘拒绝")
+    DISK_PIN_INTENT = "disk.pin_intent", _("准备更换卡内 PIN")
+    DISK_PIN_ROLLED = "disk.pin_rolled", _("卡内 PIN 已更换")
+    DISK_PIN_UNKNOWN = "disk.pin_unknown", _("PIN 待确认")
+    BATCH_STARTED = "batch.started", _("开始批次")
+    BATCH_ENDED = "batch.ended", _("批次结束")
+    RUN_QUEUED = "run.queued", _("排队办理")
+    RUN_JOINED = "run.joined", _("并入已在办理")
+    RUN_CLAIMED = "run.claimed", _("读盘机领取")
+    RUN_REPORT_ALLOWED = "run.report_allowed", _("准予抄报")
+    RUN_CLEAR_ALLOWED = "run.clear_allowed", _("准予清卡")
+    RUN_DENIED = "run.denied", _("未准予写盘")
+    RUN_BACKUP_KEPT = "run.backup_kept", _("备份已核验")
+    RUN_SETTLED = "run.settled", _("办理结束")
+    RUN_RELEASED = "run.released", _("读盘机放弃办理")
+    RUN_LEASE_OVER = "run.lease_over", _("读盘机失联")
+    RUN_RETRIED = "run.retried", _("重试")
+    RUN_CANCELLED = "run.cancelled", _("取消")
+    PERIOD_REPORTED = "period.reported", _("读盘确认已抄报")
+    PERIOD_CLEARED = "period.cleared", _("读盘确认已清卡")
+    PERIOD_FILED = "period.filed", _("标记已申报")
+    PERIOD_UNFILED = "period.unfiled", _("撤销已申报标记")
+    PERIOD_BY_HAND = "period.by_hand", _("人工登记")
+    DEADLINE_CHANGED = "deadline.changed", _("调整申报期限")

@@ -1,0 +1,130 @@
+"""Runs each view inside its agency's scope: people by session, machines by token.
+
+A view's failure rolls back what it did; a refusal (403, 404) is recorded afterwards, in a transaction
+of its own, in the chain of the actor's agency.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
+
+from agency import audit
+from agency.access import Viewer, machine_of, memberships_of
+from agency.audit import Actor
+from agency.choices import Act, Action, ActorKind, Role
+from agency.models import Agency, Membership
+from agency.scope import agency_scope
+
+SESSION_AGENCY = "agency"
+MACHINE_SCHEME = "Machine "
+
+
+class _RollBack(Exception):
+    """Leaves the scope without committing; the answer is already made."""
+
+
+class AgencyScopeMiddleware:
+    """The last middleware: ``process_view`` runs the view, so that its exceptions roll back.
+
+    Sets ``request.viewer`` (a :class:`agency.access.Viewer` or None) and ``request.machine_id``.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        request.viewer = None  # type: ignore[attr-defined]
+        request.machine_id = None  # type: ignore[attr-defined]
+        return self.get_response(request)
+
+    def process_view(
+        self,
+        request: HttpRequest,
+        view: Callable[..., HttpResponseBase],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> HttpResponseBase | None:
+        header = request.headers.get("Authorization", "")
+        if header.startswith(MACHINE_SCHEME):
+            token = header.removeprefix(MACHINE_SCHEME).strip()
+            found = machine_of(hashlib.sha256(token.encode()).digest())
+            if found is None:
+                return JsonResponse({"error": "machine_unknown"}, status=401)
+            agency_id, machine_id = found
+            request.machine_id = machine_id  # type: ignore[attr-defined]
+            # The machine's name replaces the number as soon as its row is loaded by the view.
+            actor = Actor(ActorKind.MACHINE, f"#{machine_id}", machine_id)
+            return self._run(request, agency_id, actor, view, args, kwargs)
+        if not request.user.is_authenticated:
+            return None
+        memberships = memberships_of(request.user.pk)
+        if not memberships:
+            return None
+        wanted = request.session.get(SESSION_AGENCY)
+        agency_id, membership_id, role = next(
+            (entry for entry in memberships if entry[0] == wanted), memberships[0]
+        )
+        agency = Agency.objects.get(pk=agency_id)
+        with agency_scope(agency_id):
+            name = Membership.objects.get(pk=membership_id).name
+        more = frozenset(
+            {Act.IMPORT} if role == Role.BOOKKEEPER and agency.bookkeepers_may_import else ()
+        )
+        request.agency = agency  # type: ignore[attr-defined]
+        request.viewer = Viewer(  # type: ignore[attr-defined]
+            request.user.pk, agency_id, membership_id, role, name, more
+        )
+        actor = Actor(ActorKind.USER, name, request.user.pk)
+        return self._run(request, agency_id, actor, view, args, kwargs)
+
+    def _run(
+        self,
+        request: HttpRequest,
+        agency_id: int,
+        actor: Actor,
+        view: Callable[..., HttpResponseBase],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> HttpResponseBase:
+        with audit.acting(actor, request_id=str(uuid.uuid4())):
+            try:
+                with agency_scope(agency_id):
+                    response = view(request, *args, **kwargs)
+                    if hasattr(response, "render") and callable(response.render):
+                        response = response.render()
+                    if response.status_code >= 400 and response.status_code != 409:
+                        # Django REST framework answers errors instead of raising them. A 409 is
+                        # an answer: permission denied, but the facts that came with it are kept.
+                        raise _RollBack
+            except _RollBack:
+                pass
+            except (PermissionDenied, Http404) as refusal:
+                self._record_refusal(request, agency_id, type(refusal).__name__)
+                raise
+            if response.status_code in {403, 404}:
+                self._record_refusal(request, agency_id, str(response.status_code))
+            return response
+
+    @staticmethod
+    def _record_refusal(request: HttpRequest, agency_id: int, kind: str) -> None:
+        with agency_scope(agency_id):
+            audit.record(
+                Action.ACCESS_REFUSED,
+                data={"method": request.method or "", "path": request.path[:200], "kind": kind},
+            )
+
+
+def viewer_of(request: HttpRequest) -> Viewer:
+    """The signed-in person of a request. Raises PermissionDenied when there is none."""
+    viewer = getattr(request, "viewer", None)
+    if not isinstance(viewer, Viewer):
+        raise PermissionDenied
+    return viewer
+

@@ -1,0 +1,163 @@
+"""Agencies, their people, their client companies, and the audit trail."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from agency.choices import (
+    Action,
+    ActorKind,
+    ClearPolicy,
+    FilingFrequency,
+    Role,
+    TaxpayerKind,
+)
+from agency.tenancy import TenantForeignKey, TenantModel
+
+
+class User(AbstractUser):
+    """A person who can sign in; what they may do hangs on their memberships."""
+
+
+class Agency(models.Model):
+    """A bookkeeping agency (代账公司). Id and name carry no policy: they are needed to sign in."""
+
+    name = models.CharField(_("机构名称"), max_length=100)
+    # A practice agency may use simulated disks and the stand-in bureau, and says so on every page.
+    practice = models.BooleanField(_("练习机构"), default=False)
+    bookkeepers_may_import = models.BooleanField(_("记账会计可以导入客户"), default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("代账机构")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Bureau(models.Model):
+    """A tax bureau (主管税务机关) and where its server is reached; the same for all agencies."""
+
+    code = models.CharField(_("税务机关代码"), max_length=11, unique=True)
+    name = models.CharField(_("税务机关名称"), max_length=80, unique=True)
+    address = models.URLField(_("服务地址"), blank=True)
+    simulated = models.BooleanField(_("模拟"), default=False)
+
+    class Meta:
+        verbose_name = _("税务机关")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(TenantModel):
+    """A person in an agency, with a role; a person can belong to several agencies."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    name = models.CharField(_("姓名"), max_length=50)
+    role = models.CharField(_("角色"), max_length=16, choices=Role)
+    active = models.BooleanField(_("在用"), default=True)
+
+    class Meta:
+        verbose_name = _("成员")
+        constraints = [
+            models.UniqueConstraint(fields=["agency", "user"], name="one_membership_per_agency")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Company(TenantModel):
+    """A client company (客户). Its tax disks live in ``devices``."""
+
+    short_name = models.CharField(_("客户简称"), max_length=40)
+    name = models.CharField(_("企业名称"), max_length=100)
+    tax_id = models.CharField(_("税号"), max_length=20)
+    # An older 15- or 20-character number: accepted, marked, not checkable by GB 32100.
+    tax_id_legacy = models.BooleanField(_("旧税号"), default=False)
+    taxpayer_kind = models.CharField(
+        _("纳税人类型"), max_length=8, choices=TaxpayerKind, default=TaxpayerKind.SMALL
+    )
+    filing_frequency = models.CharField(
+        _("申报周期"), max_length=10, choices=FilingFrequency, default=FilingFrequency.QUARTERLY
+    )
+    bureau = models.ForeignKey(
+        Bureau, on_delete=models.PROTECT, related_name="+", null=True, verbose_name=_("主管税务机关")
+    )
+    clear_policy = models.CharField(
+        _("清卡时机"), max_length=12, choices=ClearPolicy, default=ClearPolicy.AFTER_FILING
+    )
+    contact = models.CharField(_("联系人"), max_length=50, blank=True)
+    phone = models.CharField(_("电话"), max_length=30, blank=True)
+    remark = models.CharField(_("备注"), max_length=200, blank=True)
+
+    class Meta:
+        verbose_name = _("客户")
+        constraints = [
+            models.UniqueConstraint(fields=["agency", "tax_id"], name="one_company_per_tax_id")
+        ]
+
+    def __str__(self) -> str:
+        return self.short_name
+
+
+class Assignment(TenantModel):
+    """A company in the hands of a bookkeeper, or shown to the client's own person."""
+
+    company = TenantForeignKey(Company, on_delete=models.CASCADE, related_name="assignments")
+    membership = TenantForeignKey(Membership, on_delete=models.CASCADE, related_name="assignments")
+
+    class Meta:
+        verbose_name = _("分派")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["agency", "company", "membership"], name="one_assignment_per_person"
+            )
+        ]
+
+
+class AuditHead(TenantModel):
+    """The end of an agency's chain; locked while entries are appended."""
+
+    sequence = models.BigIntegerField(default=0)
+    hash = models.BinaryField(default=bytes(32))
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["agency"], name="one_audit_head_per_agency")
+        ]
+
+
+class AuditEntry(TenantModel):
+    """One entry of the trail (操作留痕). The database refuses UPDATE, DELETE and TRUNCATE."""
+
+    sequence = models.BigIntegerField()
+    at = models.DateTimeField(_("时间"))
+    actor_kind = models.CharField(max_length=8, choices=ActorKind)
+    actor_id = models.BigIntegerField(null=True)
+    actor_name = models.CharField(_("办理人"), max_length=100)
+    action = models.CharField(_("操作"), max_length=40, choices=Action)
+    # Plain numbers, not foreign keys: the trail outlives what it speaks of.
+    company_id = models.BigIntegerField(null=True)
+    object_type = models.CharField(max_length=40, blank=True)
+    object_id = models.BigIntegerField(null=True)
+    object_name = models.CharField(_("对象"), max_length=120, blank=True)
+    data = models.JSONField(default=dict)
+    request_id = models.CharField(max_length=36, blank=True)
+    salt = models.BinaryField()
+    content_hash = models.BinaryField()
+    previous_hash = models.BinaryField()
+    hash = models.BinaryField()
+
+    class Meta:
+        verbose_name = _("操作留痕")
+        constraints = [
+            models.UniqueConstraint(fields=["agency", "sequence"], name="audit_without_gaps"),
+            models.CheckConstraint(condition=Q(sequence__gt=0), name="audit_sequence_positive"),
+        ]
+        indexes = [models.Index(fields=["agency", "company_id", "-sequence"], name="audit_company")]

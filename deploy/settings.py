@@ -1,0 +1,207 @@
+"""Settings of the server, all from the environment; anything missing or odd stops the start.
+
+``deploy/env.sample`` lists every variable read here, and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
+from agency.sealing import KeyRing, SealError
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def env(name: str, default: str | None = None) -> str:
+    """The variable's text; without a default it must be there and not be empty."""
+    value = os.environ.get(name, default)
+    if value is None or (default is None and not value.strip()):
+        raise ImproperlyConfigured(f"环境变量 {name} 未设置 (see deploy/env.sample)")
+    return value
+
+
+def env_bool(name: str, default: str) -> bool:
+    value = env(name, default).lower()
+    if value not in {"0", "1"}:
+        raise ImproperlyConfigured(f"环境变量 {name} 应为 0 或 1, 现为 {value!r}")
+    return value == "1"
+
+
+def env_float(name: str, default: str) -> float:
+    value = env(name, default)
+    try:
+        return float(value)
+    except ValueError:
+        raise ImproperlyConfigured(f"环境变量 {name} 应为数字, 现为 {value!r}") from None
+
+
+def database(name: str) -> dict[str, Any]:
+    """A database from a libpq address (URL or key=value form), sockets included."""
+    try:
+        parts = dict(conninfo_to_dict(env(name)))
+    except ProgrammingError as error:
+        raise ImproperlyConfigured(f"环境变量 {name} 不是 PostgreSQL 地址: {error}") from None
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts.pop("dbname", ""),
+        "USER": parts.pop("user", ""),
+        "PASSWORD": parts.pop("password", ""),
+        "HOST": parts.pop("host", ""),
+        "PORT": parts.pop("port", ""),
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
+        # Server-side cursors and session settings do not survive PgBouncer in transaction mode.
+        "DISABLE_SERVER_SIDE_CURSORS": True,
+        "OPTIONS": parts,
+    }
+
+
+# production: nothing simulated outside a practice agency. practice: demo, training, tests.
+MODE = env("QINGKA_MODE", "production")
+if MODE not in {"production", "practice"}:
+    raise ImproperlyConfigured(f"QINGKA_MODE 应为 production 或 practice, 现为 {MODE!r}")
+PRACTICE = MODE == "practice"
+
+SECRET_KEY = env("QINGKA_SECRET_KEY")
+if not PRACTICE and len(SECRET_KEY) < 50:
+    raise ImproperlyConfigured("QINGKA_SECRET_KEY 太短: 正式环境至少 50 个字符")
+try:
+    KeyRing.parse(env("QINGKA_SEAL_KEYS"))
+except SealError as error:
+    raise ImproperlyConfigured(f"QINGKA_SEAL_KEYS: {error}") from None
+
+# Seconds added to the wall clock wherever the *domain* asks for the time (periods, windows, quiet
+# hours), so that a demo plays on a good day of the month. Leases always use the database's clock.
+CLOCK_OFFSET = env_float("QINGKA_CLOCK_OFFSET", "0")
+if CLOCK_OFFSET and not PRACTICE:
+    raise ImproperlyConfigured("QINGKA_CLOCK_OFFSET 只能用于练习环境 (QINGKA_MODE=practice)")
+# One factor on every limit and lease that travels with an order: 1 in production, small in tests.
+LIMITS_SCALE = env_float("QINGKA_LIMITS_SCALE", "1")
+if not 0.01 <= LIMITS_SCALE <= 1 or (LIMITS_SCALE != 1 and not PRACTICE):
+    raise ImproperlyConfigured("QINGKA_LIMITS_SCALE 应在 0.01 与 1 之间, 正式环境只能为 1")
+
+DEBUG = False
+ALLOWED_HOSTS = env("QINGKA_ALLOWED_HOSTS").split(",")
+CSRF_TRUSTED_ORIGINS = [o for o in env("QINGKA_TRUSTED_ORIGINS", "").split(",") if o]
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "django_htmx",
+    "rest_framework",
+    "agency",
+    "devices",
+    "clearing",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    # The last one: it runs the view inside the agency's scope.
+    "agency.middleware.AgencyScopeMiddleware",
+]
+ROOT_URLCONF = "deploy.urls"
+WSGI_APPLICATION = "deploy.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "django.template.context_processors.i18n",
+                "agency.pages.context.site",
+            ],
+        },
+    },
+]
+
+DATABASES = {"default": database("QINGKA_DATABASE_URL")}
+if os.environ.get("QINGKA_OWNER_DATABASE_URL"):
+    # Only where migrations run: manage.py migrate --database owner
+    DATABASES["owner"] = database("QINGKA_OWNER_DATABASE_URL")
+AUTH_USER_MODEL = "agency.User"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = env("QINGKA_REDIS_URL")
+SERVER_KEY_PREFIX = env("QINGKA_KEY_PREFIX", "qingka:")
+
+# Sealed backups and exports. Files here are useless without the seal keys.
+STORAGE_DIR = Path(env("QINGKA_STORAGE_DIR"))
+STORAGES = {
+    "default": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": STORAGE_DIR, "file_permissions_mode": 0o600},
+    },
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+STATIC_URL = "static/"
+WHITENOISE_USE_FINDERS = True
+
+LANGUAGE_CODE = "zh-hans"
+LANGUAGES = [("zh-hans", _("简体中文")), ("en", _("英文"))]
+LOCALE_PATHS = [BASE_DIR / "deploy" / "locale"]
+TIME_ZONE = "Asia/Shanghai"
+USE_TZ = True
+
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "login"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 10},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+# Behind TLS everywhere but on the practice machine's own loopback.
+SECURE_COOKIES = not PRACTICE
+SESSION_COOKIE_SECURE = SECURE_COOKIES
+CSRF_COOKIE_SECURE = SECURE_COOKIES
+SESSION_COOKIE_HTTPONLY = True
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_HSTS_SECONDS = 0 if PRACTICE else 31_536_000
+SECURE_SSL_REDIRECT = not PRACTICE
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024
+FILE_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["agency.api.authentication.MachineAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "UNAUTHENTICATED_USER": None,
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env("QINGKA_LOG_LEVEL", "INFO")},
+}
