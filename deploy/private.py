@@ -26,23 +26,29 @@ class EmbeddedError(RuntimeError):
 
 
 def socket_folder(preferred: Path) -> Path:
-    """``preferred`` if sockets in it have a path the kernel takes, else a short one beside it.
+    """``preferred`` if sockets in it have a path that can be used, else a short one instead.
 
     The short one lies in the temporary folder and is always the same for the same ``preferred``.
     """
-    if len(os.fsencode(preferred / LONGEST_SOCKET_NAME)) <= SOCKET_PATH_BYTES:
+    try:
+        check_socket_path(preferred.absolute() / LONGEST_SOCKET_NAME)
         return preferred
+    except EmbeddedError:
+        pass
     mark = hashlib.sha256(os.fsencode(preferred.absolute())).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"qingka-{os.geteuid()}-{mark}"
 
 
 def check_socket_path(path: Path) -> None:
+    """Raise EmbeddedError if no client could connect to a socket at ``path``."""
     length = len(os.fsencode(path))
     if length > SOCKET_PATH_BYTES:
         raise EmbeddedError(
-            f"The path of a socket may have {SOCKET_PATH_BYTES} bytes, this one has {length}: {path}. "
-            "Name a shorter folder."
+            f"The path of a socket may have {SOCKET_PATH_BYTES} bytes, this one has {length}: "
+            f"{path}. Name a shorter folder."
         )
+    if "," in str(path):  # to libpq it parts one host from the next
+        raise EmbeddedError(f"The path of a socket may have no comma: {path}. Name another folder.")
 
 
 def private_folder(folder: Path) -> None:
