@@ -7,7 +7,7 @@ server over a superuser's connection. It never migrates anything.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import LiteralString, cast
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -20,7 +20,7 @@ _HERE = Path(__file__).parent
 
 
 def create_roles(
-    conn: psycopg.Connection[tuple[object, ...]],
+    conn: psycopg.Connection[Any],
     *,
     owner_password: str | None = None,
     app_password: str | None = None,
@@ -37,7 +37,7 @@ def create_roles(
 
 
 def create_database(
-    conn: psycopg.Connection[tuple[object, ...]], name: str, *, template: str = "template0"
+    conn: psycopg.Connection[Any], name: str, *, template: str = "template0"
 ) -> None:
     """Create the database ``name`` unless it exists, and set its rights either way.
 
@@ -54,12 +54,11 @@ def create_database(
         _run_file(inside, "database.sql")
 
 
-def _run_file(conn: psycopg.Connection[tuple[object, ...]], name: str) -> None:
-    script = (_HERE / name).read_text(encoding="utf-8")
-    conn.execute(cast(LiteralString, script))  # ours, from the same folder
+def _run_file(conn: psycopg.Connection[Any], name: str) -> None:
+    conn.execute((_HERE / name).read_bytes())
 
 
-def _set_password(conn: psycopg.Connection[tuple[object, ...]], role: str, password: str) -> None:
+def _set_password(conn: psycopg.Connection[Any], role: str, password: str) -> None:
     # Hashed here, so that neither the server's log nor its statistics ever hold the plain text.
     hashed = conn.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
     conn.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), hashed.decode()))
