@@ -14,8 +14,8 @@ import datetime as dt
 from collections.abc import Iterator
 from itertools import groupby
 
-import chinese_calendar  # type: ignore[import-untyped,unused-ignore]
-from chinese_calendar.constants import (  # type: ignore[import-untyped,unused-ignore]
+import chinese_calendar
+from chinese_calendar.constants import (
     holidays,
 )
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from chinese_calendar.constants import (  # type: ignore[import-untyped,unused-ignore]
+from chinese_calendar.constants import (
     holidays,
 )
 
