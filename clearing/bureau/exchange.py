@@ -1,0 +1,157 @@
+"""One document to a bureau's address and the answer back, by HTTP POST.
+
+Owns the limits of a call: one hard time limit over everything (a server that drips a byte a second
+does not stretch it), the size of a reply, no redirects, no proxy from the environment. It knows no
+message; what it raises is Failure(bureau_unreachable) or Failure(bureau_garbled).
+
+What it cannot cut short is the resolving of a name; the limit of the run covers that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from clearing.bureau.messages import SIZE_LIMIT
+from clearing.bureau.refusals import RAW_TEXT_LIMIT
+from devices.protocol.failures import Code, Failure
+from devices.protocol.texts import N_
+
+_HEADERS = {
+    "Content-Type": "text/xml; charset=gbk",
+    "Accept-Encoding": "identity",
+    # A connection per call: the hard limit ends a call by cutting its connection.
+    "Connection": "close",
+}
+
+_NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+)
+_BUSY = (408, 425, 429)
+
+
+def new_client() -> httpx.Client:
+    """A client as bureau calls need it; certificates are checked, the environment is not asked."""
+    return httpx.Client(trust_env=False, follow_redirects=False)
+
+
+def post(
+    client: httpx.Client, address_url: str, document: bytes, *, seconds: float, acts: bool
+) -> bytes:
+    """Send ``document`` and return the body of a 200 answer, at most SIZE_LIMIT bytes.
+
+    ``acts``: the request changes something there; a failure after it may have arrived then has
+    ``outcome_unknown``. Unreachable: no connection, time over, 5xx, 408, 425, 429. Garbled: any
+    other status, a redirect included, and a reply that is too long.
+    """
+    with _HardLimit(seconds) as limit:
+        try:
+            with client.stream(
+                "POST",
+                address_url,
+                content=document,
+                headers=_HEADERS,
+                timeout=httpx.Timeout(seconds),
+                follow_redirects=False,
+                extensions={"trace": limit.trace},
+            ) as response:
+                _check_status(response, acts=acts)
+                body = bytearray()
+                for chunk in response.iter_raw():
+                    body += chunk
+                    if len(body) > SIZE_LIMIT:
+                        raise Failure(
+                            Code.BUREAU_GARBLED, detail=N_("报文超过 1 MB"), outcome_unknown=acts
+                        )
+                # Without a length, an answer that was cut off looks complete.
+                if limit.over:
+                    raise httpx.ReadTimeout("", request=response.request)
+                return bytes(body)
+        except httpx.InvalidURL as error:
+            raise _unreachable(error, limit) from error
+        except httpx.HTTPError as error:
+            sent = not isinstance(error, _NOT_SENT)
+            raise _unreachable(error, limit, outcome_unknown=acts and sent) from error
+
+
+def _check_status(response: httpx.Response, *, acts: bool) -> None:
+    status = response.status_code
+    if status == httpx.codes.OK:
+        return
+    busy = status >= httpx.codes.INTERNAL_SERVER_ERROR or status in _BUSY
+    raise Failure(
+        Code.BUREAU_UNREACHABLE if busy else Code.BUREAU_GARBLED,
+        raw_code=f"HTTP {status}",
+        raw_text=response.reason_phrase[:RAW_TEXT_LIMIT],
+        outcome_unknown=acts,
+    )
+
+
+def _unreachable(error: Exception, limit: _HardLimit, *, outcome_unknown: bool = False) -> Failure:
+    return Failure(
+        Code.BUREAU_UNREACHABLE,
+        raw_code="Timeout" if limit.over else type(error).__name__,
+        raw_text=str(error)[:RAW_TEXT_LIMIT],
+        outcome_unknown=outcome_unknown,
+    )
+
+
+class _HardLimit:
+    """Ends a call when its time is over, wherever it hangs, by cutting its connection.
+
+    httpx limits each read and write by itself; nothing in it limits their sum.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.over = False
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._timer.cancel()
+        with self._lock:
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+
+    def trace(self, event: str, info: dict[str, Any]) -> None:
+        """httpx tells of each step; the one that matters is the new connection."""
+        if event != "connection.connect_tcp.complete":
+            return
+        with self._lock:
+            # A duplicate: TLS takes the descriptor over, handshake included, and a shutdown through
+            # the duplicate still ends the one connection.
+            self._socket = info["return_value"].get_extra_info("socket").dup()
+            if self.over:
+                self._cut()
+
+    def _end(self) -> None:
+        with self._lock:
+            self.over = True
+            self._cut()
+
+    def _cut(self) -> None:
+        if self._socket is None:
+            return
+        with contextlib.suppress(OSError):  # the other side was faster
+            self._socket.shutdown(socket.SHUT_RDWR)
