@@ -18,18 +18,19 @@ from django.utils.translation import gettext as _
 
 from agency.choices import Act, Role
 from agency.models import Company, Membership
+from agency.tenancy import lookup_function
 
-MEMBERSHIPS_SQL = """
+MEMBERSHIPS_SQL = lookup_function(
+    "memberships_of(bigint)",
+    """
 CREATE FUNCTION memberships_of(wanted bigint)
 RETURNS TABLE (agency_id bigint, membership_id bigint, role varchar)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public AS $$
   SELECT m.agency_id, m.id, m.role FROM agency_membership m
   WHERE m.user_id = wanted AND m.active ORDER BY m.id
 $$;
-ALTER FUNCTION memberships_of(bigint) OWNER TO qingka_lookup;
-REVOKE ALL ON FUNCTION memberships_of(bigint) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION memberships_of(bigint) TO qingka_app;
-"""
+""",
+)
 
 _STAFF = frozenset(
     {Act.SEE, Act.RUN, Act.MARK_FILED, Act.ENTER_PASSWORD, Act.CUSTODY, Act.REVIEW}

@@ -3,12 +3,13 @@
 Every tenant table carries ``agency_id``; a foreign key from one tenant table to another is composite
 ``(agency_id, x_id) → (agency_id, id)`` in the database, because foreign keys do not see row-level
 policies. Django's own single-column constraint is therefore switched off
-(:class:`TenantForeignKey`) and :class:`SecureTenantTable` adds the composite one, the forced
+(:class:`TenantForeignKey`) and :class:`SecureTenantTables` adds the composite one, the forced
 policy and the key. ``tests/completeness`` introspects that no tenant table was forgotten.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.db import models
@@ -32,6 +33,21 @@ GRANT EXECUTE ON FUNCTION current_agency() TO qingka_app;
 """
 
 
+def lookup_function(signature: str, body: str) -> str:
+    """SQL for a SECURITY DEFINER function of the role ``qingka_lookup``, for the application only.
+
+    ``body``: the statement ``CREATE FUNCTION …``. Handing a function over needs CREATE on the
+    schema for its new owner at that moment: lent and taken back in the migration's transaction."""
+    return f"""
+{body.strip()}
+REVOKE ALL ON FUNCTION {signature} FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION {signature} TO qingka_app;
+GRANT CREATE ON SCHEMA public TO qingka_lookup;
+ALTER FUNCTION {signature} OWNER TO qingka_lookup;
+REVOKE CREATE ON SCHEMA public FROM qingka_lookup;
+"""
+
+
 class TenantForeignKey(models.ForeignKey[Any, Any]):
     """A foreign key to another tenant table; the database constraint is the composite one."""
 
@@ -51,17 +67,18 @@ class TenantModel(models.Model):
         abstract = True
 
 
-class SecureTenantTable(Operation):
-    """Row-level security for one tenant table, and its composite keys.
+class SecureTenantTables(Operation):
+    """Row-level security for tenant tables, and their composite keys.
 
-    ``lookup``: the owner of the definer look-ups may read it (who am I, who is due).
+    ``lookup`` names those that the owner of the definer look-ups may read (who am I, who is due).
+    Several at once, because two tables may point at each other.
     """
 
     reversible = True
 
-    def __init__(self, model_name: str, *, lookup: bool = False) -> None:
-        self.model_name = model_name
-        self.lookup = lookup
+    def __init__(self, model_names: Sequence[str], *, lookup: Sequence[str] = ()) -> None:
+        self.model_names = list(model_names)
+        self.lookup = list(lookup)
 
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
         """The state of the models is not touched."""
@@ -73,18 +90,29 @@ class SecureTenantTable(Operation):
         from_state: ProjectState,
         to_state: ProjectState,
     ) -> None:
-        model = to_state.apps.get_model(app_label, self.model_name)
-        table = model._meta.db_table
+        models_ = [to_state.apps.get_model(app_label, name) for name in self.model_names]
         run = schema_editor.execute
-        run(f"ALTER TABLE {table} ADD CONSTRAINT {table}_key UNIQUE (agency_id, id)")
+        for model in models_:
+            table = model._meta.db_table
+            run(f"ALTER TABLE {table} ADD CONSTRAINT {table}_key UNIQUE (agency_id, id)")
+        for model in models_:
+            self._composite_keys(run, model)
+        for name, model in zip(self.model_names, models_, strict=True):
+            self._policies(run, model._meta.db_table, lookup=name in self.lookup)
+
+    @staticmethod
+    def _composite_keys(run: Callable[[str], None], model: type[models.Model]) -> None:
+        table = model._meta.db_table
         for field in model._meta.local_fields:
             if isinstance(field, TenantForeignKey):
                 parent = field.related_model._meta.db_table
                 run(
                     f"ALTER TABLE {table} ADD CONSTRAINT {table}_{field.column}_tenant"
                     f" FOREIGN KEY (agency_id, {field.column}) REFERENCES {parent} (agency_id, id)"
-                    " DEFERRABLE INITIALLY IMMEDIATE"
                 )
+
+    @staticmethod
+    def _policies(run: Callable[[str], None], table: str, *, lookup: bool) -> None:
         run(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
         run(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
         # The sub-select is evaluated once per statement, not once per row.
@@ -93,7 +121,7 @@ class SecureTenantTable(Operation):
             " USING (agency_id = (SELECT current_agency()))"
             " WITH CHECK (agency_id = (SELECT current_agency()))"
         )
-        if self.lookup:
+        if lookup:
             run(f"CREATE POLICY lookup ON {table} FOR SELECT TO qingka_lookup USING (true)")
             run(f"GRANT SELECT ON {table} TO qingka_lookup")
 
@@ -104,10 +132,10 @@ class SecureTenantTable(Operation):
         from_state: ProjectState,
         to_state: ProjectState,
     ) -> None:
-        """Dropping the table drops policy and keys with it."""
+        """Dropping the tables drops policies and keys with them."""
 
     def describe(self) -> str:
-        return f"Secure tenant table {self.model_name}"
+        return f"Secure tenant tables {', '.join(self.model_names)}"
 
     def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
-        return (type(self).__name__, [self.model_name], {"lookup": self.lookup})
+        return (type(self).__name__, [self.model_names], {"lookup": self.lookup})

@@ -1,6 +1,10 @@
 """The definer look-up of the clearing layer: which agencies have something due."""
 
-DUE_SQL = """
+from agency.tenancy import lookup_function
+
+DUE_SQL = lookup_function(
+    "due_agencies(text)",
+    """
 CREATE FUNCTION due_agencies(kind text) RETURNS TABLE (agency_id bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public AS $$
 BEGIN
@@ -14,7 +18,5 @@ BEGIN
     RAISE EXCEPTION 'unknown kind of job: %', kind;
   END IF;
 END $$;
-ALTER FUNCTION due_agencies(text) OWNER TO qingka_lookup;
-REVOKE ALL ON FUNCTION due_agencies(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION due_agencies(text) TO qingka_app;
-"""
+""",
+)

@@ -1,13 +1,16 @@
 """The definer look-up of the device layer: whose token is this (see ``agency.access``)."""
 
-PRINCIPAL_SQL = """
+from agency.tenancy import lookup_function
+
+PRINCIPAL_SQL = lookup_function(
+    "principal_of(bytea)",
+    """
 CREATE FUNCTION principal_of(wanted bytea)
 RETURNS TABLE (agency_id bigint, machine_id bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public AS $$
   SELECT m.agency_id, m.id FROM devices_machine m WHERE m.token_hash = wanted
 $$;
-ALTER FUNCTION principal_of(bytea) OWNER TO qingka_lookup;
-REVOKE ALL ON FUNCTION principal_of(bytea) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION principal_of(bytea) TO qingka_app;
-CREATE INDEX devices_machine_token ON devices_machine (token_hash);
-"""
+""",
+)
+
+TOKEN_INDEX_SQL = "CREATE INDEX devices_machine_token ON devices_machine (token_hash);"

@@ -1,0 +1,528 @@
+"""The one clearing procedure: from a plugged-in disk to a proven end, for every kind of disk.
+
+It works unit by unit through identify → read → report → upload → read → filing gate → backup →
+fetch → clear → read → confirm, and always starts from what the disk says and what is recorded.
+It never decides that something is "cleared": the dates read back do (``devices.protocol.control``).
+It never takes an irreversible step without the ledger's permission, and after one it reads before it
+says anything. Knows no Django, no database, no card and no network: only its three ports.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from clearing.bureau.port import Bureau, Filing
+from clearing.wire import Denial, End, FactKind, Order, Outcome
+from devices.drivers.contract import ClearData, Identity, ReportPackage, TaxDisk, Unit
+from devices.protocol.catalogue import CATALOGUE
+from devices.protocol.control import (
+    ControlData,
+    is_cleared,
+    is_cleared_all,
+    is_reported,
+    is_reported_all,
+    open_period,
+    to_json,
+)
+from devices.protocol.failures import Code, Failure, FailureClass
+from devices.protocol.month import Month
+
+T = TypeVar("T")
+
+# No irreversible step at the turn of a day or a month: date-change errors (706).
+QUIET_AFTER_MIDNIGHT = dt.timedelta(minutes=5)
+QUIET_BEFORE_MONTH_END = dt.timedelta(minutes=10)
+_FILING_RETRY = 2 * 3600.0
+_READ_PAUSE = 0.5
+
+
+class Denied(Exception):
+    """The ledger did not permit a step."""
+
+    def __init__(self, denial: Denial, detail: str = "") -> None:
+        super().__init__(denial, detail)
+        self.denial = denial
+        self.detail = detail
+
+
+class Ledger(Protocol):
+    """The server as the procedure sees it."""
+
+    def intend(self, stage: str, unit: Unit, period: Month) -> None:
+        """Ask for permission for ``report`` or ``clear``. Raises Denied, or Failure."""
+
+    def record(self, kind: FactKind, data: Mapping[str, Any]) -> None:
+        """Note a fact; it reaches the server with the next call, and is never lost."""
+
+    def hold(self, package: ReportPackage) -> None:
+        """Make a package durable on this machine before it is sent, and note it as a fact."""
+
+    def keep(self, backup: bytes, period: Month) -> None:
+        """Store a backup at the server and have it verified. Raises Denied, or Failure."""
+
+
+class Clock(Protocol):
+    """The order's time, going on by the machine's monotonic clock; Beijing time."""
+
+    def now(self) -> dt.datetime: ...
+
+
+def quiet_for(now: dt.datetime) -> float:
+    """Seconds until irreversible steps are allowed again; 0 when they are. ``now``: Beijing time."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if now - midnight < QUIET_AFTER_MIDNIGHT:
+        return (midnight + QUIET_AFTER_MIDNIGHT - now).total_seconds()
+    turn = dt.datetime.combine(Month.of(now).plus(1).first, dt.time(), now.tzinfo)
+    if turn - now <= QUIET_BEFORE_MONTH_END:
+        return (turn + QUIET_AFTER_MIDNIGHT - now).total_seconds()
+    return 0.0
+
+
+# What a failure becomes when it is not simply an end: (reason, seconds until the next try).
+_WAITS: dict[Code, tuple[str, float | None]] = {
+    Code.DISK_ABSENT: ("disk", None),
+    Code.PIN_HELD: ("pin", 60.0),
+    Code.NOT_FILED: ("filing", _FILING_RETRY),
+    Code.COMPARISON_FAILED: ("filing", _FILING_RETRY),
+    Code.OUTSIDE_WINDOW: ("window", 6 * 3600.0),
+    Code.BUREAU_UNREACHABLE: ("bureau", 60.0),
+    Code.NOT_SUPPORTED: ("by_hand", None),
+}
+
+
+def outcome_of(failure: Failure) -> Outcome:
+    """How a failure of the catalogue settles a run, once nothing is in doubt on the disk."""
+    said = {
+        "code": failure.code.value,
+        "raw_code": failure.raw_code,
+        "raw_text": failure.raw_text,
+        "detail": failure.detail,
+    }
+    if failure.code in _WAITS:
+        reason, seconds = _WAITS[failure.code]
+        return Outcome(End.WAITING, reason=reason, retry_after=seconds, **said)
+    if failure.code == Code.QUIET_HOURS:
+        return Outcome(
+            End.WAITING, reason="quiet", retry_after=float(failure.detail or 300), **said
+        )
+    if failure.code in {Code.TRAINING_DISK, Code.RETIRED_DISK}:
+        return Outcome(End.SKIPPED, **said)
+    if CATALOGUE[failure.code].cls == FailureClass.RETRY:
+        return Outcome(End.WAITING, reason="retry", retry_after=30.0, **said)
+    return Outcome(End.FAILED, **said)
+
+
+_DENIALS: dict[Denial, Outcome] = {
+    Denial.CANCELLED: Outcome(End.CANCELLED),
+    Denial.LEASE_LOST: Outcome(End.LOST),
+    Denial.REVOKED: Outcome(End.LOST),
+    Denial.WRONG_DISK: Outcome(End.FAILED, code=Code.WRONG_DISK),
+    Denial.NO_BACKUP: Outcome(End.FAILED, code=Code.BACKUP_FAILED),
+    Denial.BUREAU_PAUSED: Outcome(
+        End.WAITING, reason="bureau", code=Code.BUREAU_UNREACHABLE, retry_after=60.0
+    ),
+    Denial.PIN_HELD: Outcome(End.WAITING, reason="pin", code=Code.PIN_HELD, retry_after=60.0),
+    Denial.QUIET_HOURS: Outcome(
+        End.WAITING, reason="quiet", code=Code.QUIET_HOURS, retry_after=300.0
+    ),
+}
+
+
+def run(
+    order: Order,
+    *,
+    open_disk: Callable[[], TaxDisk],
+    bureau: Bureau,
+    ledger: Ledger,
+    clock: Clock,
+) -> Outcome:
+    """Do what the order says with the disk in its slot; the outcome is to be settled.
+
+    Raises nothing of the catalogue: every :class:`Failure` and :class:`Denied` becomes an outcome.
+    """
+    work = _Work(order, open_disk, bureau, ledger, clock)
+    try:
+        return work.run()
+    except Denied as denied:
+        return _DENIALS[denied.denial]
+    except Failure as failure:
+        return work.settle_failure(failure)
+    finally:
+        work.close()
+
+
+@dataclass(slots=True)
+class _Spent:
+    """Milliseconds of one stage that went into waiting for the disk and for the bureau."""
+
+    device: float = 0.0
+    bureau: float = 0.0
+
+
+@dataclass(slots=True)
+class _Work:
+    order: Order
+    open_disk: Callable[[], TaxDisk]
+    bureau: Bureau
+    ledger: Ledger
+    clock: Clock
+    _disk: TaxDisk | None = None
+    _spent: _Spent = field(default_factory=_Spent)
+    # An irreversible step was permitted and nothing was read since.
+    _in_doubt: bool = False
+
+    # -- the order of a month ---------------------------------------------------------------
+
+    def run(self) -> Outcome:
+        target = Month.parse(self.order.period)
+        identity = self._identify()
+        if identity.training:
+            raise Failure(Code.TRAINING_DISK)
+        if identity.retired:
+            raise Failure(Code.RETIRED_DISK)
+        controls = self._read()
+        owed = self._confirm_owed(controls)
+        if self.order.intent == "read":
+            return Outcome(End.DONE)
+        report_only = self.order.intent == "report"
+        passes = max(1, target.minus(open_period(controls)) + 1) if controls else 1
+        for _ in range(passes):
+            if is_cleared_all(controls, target):
+                break
+            period = open_period(controls)
+            if period > target:
+                return Outcome(End.SUPERSEDED, detail=str(period))
+            controls = self._report_period(period, controls)
+            if report_only:
+                if period < target:
+                    raise Failure(Code.OLDEST_FIRST, detail=str(period))
+                return Outcome(End.DONE)
+            if (wait := self._filing_gate(period)) is not None:
+                return wait
+            controls, now_owed = self._clear_period(period, controls)
+            owed = owed or now_owed
+        if not is_cleared_all(controls, target):
+            raise Failure(Code.CLEAR_NOT_SEEN, detail=str(target))
+        return owed or Outcome(End.DONE)
+
+    def _report_period(
+        self, period: Month, controls: dict[str, ControlData]
+    ) -> dict[str, ControlData]:
+        """Report every unit that needs it, then see the date move on the disk."""
+        units = self._use().units(sorted(controls))
+        due = [unit for unit in units if self._needs_report(unit, period, controls)]
+        if not due:
+            return controls
+        for unit in due:
+            self._report_unit(unit, period, again=False)
+        return self._read_until(lambda read: is_reported_all(read, period), Code.REPORT_NOT_SEEN)
+
+    def _needs_report(
+        self, unit: Unit, period: Month, controls: Mapping[str, ControlData]
+    ) -> bool:
+        at = (str(period), unit.key)
+        if any((held.period, held.unit) == at for held in self.order.held):
+            return True
+        if not all(is_reported(controls[kind], period) for kind in unit.types):
+            return True
+        open_ = self.order.report_open
+        return open_ is not None and (open_.period, open_.unit) == at
+
+    def _report_unit(self, unit: Unit, period: Month, *, again: bool) -> None:
+        """Close the period on the disk, keep the package, hand it in. A held package goes first,
+        as it is; ``again`` after the bureau said that it knows of no report."""
+        at = (str(period), unit.key)
+        held = next((h for h in self.order.held if (h.period, h.unit) == at), None)
+        if held is not None and not again:
+            package = held.package()
+        else:
+            with self._stage("report", unit, period):
+                pending = self._device(self._use().pending_uploads)
+                if pending:
+                    raise Failure(Code.INVOICES_PENDING, detail=str(pending))
+                self._permitted("report", unit, period)
+                package = self._device(lambda: self._use().report(unit, period))
+                self.ledger.hold(package)
+        with self._stage("upload", unit, period):
+            answer = self._at_bureau(lambda: self.bureau.report(package))
+            self._note_answer("WLCB", unit, period, answer)
+
+    def _filing_gate(self, period: Month) -> Outcome | None:
+        """Marked filed → not due → the company's policy → the bureau's own status."""
+        if str(period) in self.order.filed or str(period) in self.order.not_due:
+            return None
+        if self.order.policy_try:
+            return None
+        with self._stage("filing", None, period):
+            status = self._at_bureau(lambda: self.bureau.status(period))
+            self.ledger.record(
+                FactKind.FILING, {"period": str(period), "filing": status.filing.value}
+            )
+            if status.filing in {Filing.FILED, Filing.NOT_DUE}:
+                return None
+            raise Failure(
+                Code.COMPARISON_FAILED
+                if status.filing == Filing.COMPARISON_FAILED
+                else Code.NOT_FILED,
+                detail=str(period),
+            )
+
+    def _clear_period(
+        self, period: Month, controls: dict[str, ControlData]
+    ) -> tuple[dict[str, ControlData], Outcome | None]:
+        units = [
+            unit
+            for unit in self._use().units(sorted(controls))
+            if not all(is_cleared(controls[kind], period) for kind in unit.types)
+        ]
+        with self._stage("backup", None, period):
+            self.ledger.keep(self._device(self._use().export), period)
+        for unit in units:
+            self._clear_unit(unit, period)
+        controls = self._read_until(
+            lambda read: is_cleared_all(read, period), Code.CLEAR_NOT_SEEN
+        )
+        return controls, self._confirm_all(units, period)
+
+    def _clear_unit(self, unit: Unit, period: Month) -> None:
+        data = self._fetch(unit, period)
+        if data is None:  # the bureau says "already cleared": only a read can tell
+            return
+        for last in (False, True):
+            try:
+                with self._stage("clear", unit, period):
+                    self._permitted("clear", unit, period)
+                    self._device(lambda: self._use().clear(unit, data))
+                    return
+            except Failure as failure:
+                if CATALOGUE[failure.code].cls == FailureClass.DONE:
+                    return
+                if failure.outcome_unknown:
+                    # Written or not: the read-back that follows decides, on a fresh connection.
+                    self._reopen()
+                    return
+                if last or failure.code != Code.CLEAR_DATA_MISMATCH:
+                    raise
+            again = self._fetch(unit, period)  # once more: the data did not fit the disk
+            if again is None:
+                return
+            data = again
+
+    def _fetch(self, unit: Unit, period: Month) -> ClearData | None:
+        """QLJS. "Not reported" leads back to the report, once; "already cleared" gives None."""
+        for last in (False, True):
+            try:
+                with self._stage("fetch", unit, period):
+                    request = self._device(lambda: self._use().clear_request(unit))
+                    return self._at_bureau(lambda: self.bureau.clear_data(request, period))
+            except Failure as failure:
+                if failure.code == Code.ALREADY_CLEARED:
+                    return None
+                if last or failure.code != Code.NOT_REPORTED:
+                    raise
+            self._report_unit(unit, period, again=True)
+            # The disk was changed by the report: the backup must be newer than that.
+            self._read()
+            with self._stage("backup", None, period):
+                self.ledger.keep(self._device(self._use().export), period)
+        return None
+
+    # -- confirmations ----------------------------------------------------------------------
+
+    def _confirm_all(self, units: Iterable[Unit], period: Month) -> Outcome | None:
+        """Tell the bureau; what it does not answer is owed, and the disk stays cleared."""
+        owed: Outcome | None = None
+        for unit in units:
+            try:
+                with self._stage("confirm", unit, period):
+                    answer = self._at_bureau(lambda u=unit: self.bureau.confirm(u, period))  # type: ignore[misc]
+                    self._note_answer("QLJSJGQR", unit, period, answer)
+            except Failure as failure:
+                owed = Outcome(
+                    End.WAITING,
+                    reason="confirm",
+                    code=failure.code,
+                    raw_code=failure.raw_code,
+                    raw_text=failure.raw_text,
+                    retry_after=60.0,
+                )
+        return owed
+
+    def _confirm_owed(self, controls: Mapping[str, ControlData]) -> Outcome | None:
+        owed: Outcome | None = None
+        for entry in self.order.confirm_owed:
+            period = Month.parse(entry.period)
+            if is_cleared_all(controls, period):
+                owed = self._confirm_all([Unit(tuple(entry.unit.split("+")))], period) or owed
+        return owed
+
+    def _note_answer(
+        self, operation: str, unit: Unit, period: Month, answer: Mapping[str, str]
+    ) -> None:
+        self.ledger.record(
+            FactKind.BUREAU,
+            {"op": operation, "unit": unit.key, "period": str(period), "answer": dict(answer)},
+        )
+
+    # -- the disk ---------------------------------------------------------------------------
+
+    def _identify(self) -> Identity:
+        with self._stage("identify"):
+            identity = self._patiently(lambda: self._use().identify())
+            self.ledger.record(
+                FactKind.IDENTITY,
+                {
+                    "device_no": identity.device_no,
+                    "tax_id": identity.tax_id,
+                    "terminal_no": identity.terminal_no,
+                    "kind": identity.kind,
+                    "training": identity.training,
+                },
+            )
+            if identity.device_no != self.order.device_no or (
+                identity.tax_id and identity.tax_id != self.order.tax_id
+            ):
+                raise Failure(
+                    Code.WRONG_DISK, detail=f"{identity.device_no} {identity.tax_id}".strip()
+                )
+            return identity
+
+    def _read(self) -> dict[str, ControlData]:
+        """Read the control data, note them, and take the doubt away."""
+        with self._stage("read"):
+            controls = self._patiently(lambda: self._use().read_control())
+            if not controls:
+                raise Failure(Code.DEVICE_GARBLED, detail="no invoice type")
+            self.ledger.record(
+                FactKind.CONTROL,
+                {
+                    "types": {kind: to_json(data) for kind, data in controls.items()},
+                    "read_at": self.clock.now().isoformat(),
+                },
+            )
+        self._in_doubt = False
+        return controls
+
+    def _read_until(
+        self, there: Callable[[dict[str, ControlData]], bool], otherwise: Code
+    ) -> dict[str, ControlData]:
+        """Read back; dates may follow some seconds later. Raises Failure(otherwise)."""
+        until = time.monotonic() + self.order.limits.poll
+        while True:
+            controls = self._read()
+            if there(controls):
+                return controls
+            if time.monotonic() >= until:
+                raise Failure(otherwise)
+            time.sleep(min(_READ_PAUSE, self.order.limits.poll / 4))
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """A call that changes nothing, once more on a fresh connection when no answer came."""
+        try:
+            return self._device(call)
+        except Failure as failure:
+            if failure.code != Code.NO_ANSWER:
+                raise
+            self._reopen()
+            return self._device(call)
+
+    def _use(self) -> TaxDisk:
+        if self._disk is None:
+            self._disk = self.open_disk()
+        return self._disk
+
+    def _reopen(self) -> None:
+        if self._disk is not None:
+            self._disk.close()
+            self._disk = None
+
+    def close(self) -> None:
+        self._reopen()
+        self.bureau.close()
+
+    # -- permission, doubt, time ------------------------------------------------------------
+
+    def _permitted(self, stage: str, unit: Unit, period: Month) -> None:
+        """Everything that must hold before the disk is changed. Raises Failure or Denied."""
+        now = self.clock.now()
+        if seconds := quiet_for(now):
+            raise Failure(Code.QUIET_HOURS, detail=f"{seconds:.0f}")
+        self.ledger.intend(stage, unit, period)
+        self._in_doubt = True
+
+    def settle_failure(self, failure: Failure) -> Outcome:
+        """Settle by the failure only when the disk has been read after the last permission."""
+        if self._in_doubt:
+            self._reopen()
+            try:
+                self._read()
+            except Failure:
+                return Outcome(
+                    End.UNKNOWN,
+                    code=failure.code,
+                    raw_code=failure.raw_code,
+                    raw_text=failure.raw_text,
+                    detail=failure.detail,
+                )
+        return outcome_of(failure)
+
+    # -- measuring --------------------------------------------------------------------------
+
+    @contextmanager
+    def _stage(
+        self, stage: str, unit: Unit | None = None, period: Month | None = None
+    ) -> Iterator[None]:
+        """Note how a stage went, with the milliseconds spent on the disk and on the bureau."""
+        self._spent = _Spent()
+        said: dict[str, Any] = {"ok": True}
+        try:
+            yield
+        except Failure as failure:
+            said = {
+                "ok": False,
+                "code": failure.code.value,
+                "raw_code": failure.raw_code,
+                "raw_text": failure.raw_text,
+            }
+            if failure.tries_left is not None or failure.code == Code.PASSWORD_LOCKED:
+                self.ledger.record(
+                    FactKind.PASSWORD,
+                    {"code": failure.code.value, "tries_left": failure.tries_left or 0},
+                )
+            raise
+        except Denied as denied:
+            said = {"ok": False, "code": "", "raw_code": denied.denial.value, "raw_text": ""}
+            raise
+        finally:
+            with suppress(Failure):
+                self.ledger.record(
+                    FactKind.STAGE,
+                    {
+                        "stage": stage,
+                        "unit": unit.key if unit else "",
+                        "period": str(period) if period else "",
+                        "at": self.clock.now().isoformat(),
+                        "device_ms": round(self._spent.device * 1000),
+                        "bureau_ms": round(self._spent.bureau * 1000),
+                        **said,
+                    },
+                )
+
+    def _device(self, call: Callable[[], T]) -> T:
+        start = time.monotonic()
+        try:
+            return call()
+        finally:
+            self._spent.device += time.monotonic() - start
+
+    def _at_bureau(self, call: Callable[[], T]) -> T:
+        start = time.monotonic()
+        try:
+            return call()
+        finally:
+            self._spent.bureau += time.monotonic() - start

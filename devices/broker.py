@@ -1,0 +1,66 @@
+"""One Redis account and one key prefix per reader machine.
+
+A message to a machine is a bell: it carries nothing that matters. The account reaches only keys below
+its own prefix, no channel, and only the commands that Celery's transport needs.
+"""
+
+from __future__ import annotations
+
+import secrets
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import redis
+from django.conf import settings
+
+from devices.models import Machine
+
+_COMMANDS = (
+    "connection multi exec watch unwatch discard llen lpush rpush brpop rpop hset hget hdel zadd"
+    " zrem zrange zrevrangebyscore zrangebyscore sadd srem smembers set get del exists eval evalsha"
+    " script time"
+).split()
+
+
+def prefix_of(account: str) -> str:
+    """The key prefix of a machine's account."""
+    return f"{account}:"
+
+
+def grant_account(machine: Machine) -> str:
+    """Create the machine's account, or give it a new password; returns its broker URL.
+
+    The URL holds the password: it goes to the machine and is kept nowhere else. Raises
+    redis.RedisError when the broker is away."""
+    password = secrets.token_urlsafe(32)
+    rules = ["reset", "on", f">{password}", "resetchannels", f"~{prefix_of(machine.broker_account)}*"]
+    rules += [f"+{'@' if name == 'connection' else ''}{name}" for name in _COMMANDS]
+    _execute("ACL", "SETUSER", machine.broker_account, *rules)
+    return _with_credentials(settings.REDIS_URL, machine.broker_account, password)
+
+
+def drop_account(machine: Machine) -> None:
+    """Remove the account; open connections of it are closed by the broker."""
+    _execute("ACL", "DELUSER", machine.broker_account)
+
+
+def _execute(*command: str) -> None:
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        client.execute_command(*command)
+        try:
+            client.execute_command("ACL", "SAVE")
+        except redis.ResponseError:
+            # No ACL file is configured: the account lives until the broker restarts, and
+            # whoever runs the broker keeps the accounts in its own configuration.
+            return
+
+
+def _with_credentials(url: str, account: str, password: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return urlunsplit(
+            ("redis+socket", f"{quote(account)}:{quote(password)}@", parts.path, parts.query, "")
+        )
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(
+        (parts.scheme, f"{quote(account)}:{quote(password)}@{host}", parts.path, parts.query, "")
+    )
