@@ -32,9 +32,7 @@ $$;
 """,
 )
 
-_STAFF = frozenset(
-    {Act.SEE, Act.RUN, Act.MARK_FILED, Act.ENTER_PASSWORD, Act.CUSTODY, Act.REVIEW}
-)
+_STAFF = frozenset({Act.SEE, Act.RUN, Act.MARK_FILED, Act.ENTER_PASSWORD, Act.CUSTODY, Act.REVIEW})
 _LEAD = _STAFF | {
     Act.PIN_WAY_OUT,
     Act.BY_HAND,
@@ -120,9 +118,7 @@ def access_company(viewer: Viewer, company_id: int, act: Act) -> Company:
     company = companies_of(viewer).filter(pk=company_id).first()
     if company is None:
         if viewer.role != Role.CLIENT and Company.objects.filter(pk=company_id).exists():
-            raise Refused(
-                _("该客户未分派给您，请联系主管。")
-            )
+            raise Refused(_("该客户未分派给您，请联系主管。"))
         raise Http404
     require(viewer, act)
     return company

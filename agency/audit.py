@@ -117,9 +117,7 @@ def collecting(agency_id: int) -> Iterator[Callable[[], None]]:
 def canonical(entry: dict[str, Any]) -> bytes:
     """The content of an entry as canonical JSON (UTF-8, sorted keys, no spaces, UTC times)."""
     content = {**entry, "at": entry["at"].astimezone(dt.UTC).isoformat(timespec="microseconds")}
-    return json.dumps(
-        content, ensure_ascii=False, sort_keys=True, separators=(",", ":")
-    ).encode()
+    return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
 def content_hash(salt: bytes, entry: dict[str, Any]) -> bytes:

@@ -127,4 +127,3 @@ def viewer_of(request: HttpRequest) -> Viewer:
     if not isinstance(viewer, Viewer):
         raise PermissionDenied
     return viewer
-

@@ -87,7 +87,11 @@ class Company(TenantModel):
         _("申报周期"), max_length=10, choices=FilingFrequency, default=FilingFrequency.QUARTERLY
     )
     bureau = models.ForeignKey(
-        Bureau, on_delete=models.PROTECT, related_name="+", null=True, verbose_name=_("主管税务机关")
+        Bureau,
+        on_delete=models.PROTECT,
+        related_name="+",
+        null=True,
+        verbose_name=_("主管税务机关"),
     )
     clear_policy = models.CharField(
         _("清卡时机"), max_length=12, choices=ClearPolicy, default=ClearPolicy.AFTER_FILING
@@ -128,9 +132,7 @@ class AuditHead(TenantModel):
     hash = models.BinaryField(default=bytes(32))
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["agency"], name="one_audit_head_per_agency")
-        ]
+        constraints = [models.UniqueConstraint(fields=["agency"], name="one_audit_head_per_agency")]
 
 
 class AuditEntry(TenantModel):

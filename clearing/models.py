@@ -26,7 +26,9 @@ class Batch(TenantModel):
 
     class Meta:
         verbose_name = _("批次")
-        constraints = [models.UniqueConstraint(fields=["agency", "key"], name="one_batch_per_click")]
+        constraints = [
+            models.UniqueConstraint(fields=["agency", "key"], name="one_batch_per_click")
+        ]
 
 
 class DiskPeriod(TenantModel):
@@ -50,7 +52,8 @@ class DiskPeriod(TenantModel):
     # Set by a person; goes before what the bureau says.
     marked_filed_by = models.CharField(max_length=100, blank=True)
     marked_filed_at = models.DateTimeField(null=True)
-    confirm_owed = models.BooleanField(default=False)
+    # Units whose clear was permitted and not yet confirmed to the bureau.
+    units_to_confirm = models.JSONField(default=list)
     statistics = models.JSONField(default=dict)
 
     class Meta:
@@ -68,6 +71,15 @@ class DiskPeriod(TenantModel):
                 name="cleared_is_read_back",
             ),
         ]
+
+    @property
+    def confirm_owed(self) -> bool:
+        """Cleared by us, and the bureau does not know yet."""
+        return (
+            self.state == PeriodState.CLEARED
+            and self.cleared_by == By.US
+            and bool(self.units_to_confirm)
+        )
 
 
 class Run(TenantModel):
@@ -110,7 +122,9 @@ class Run(TenantModel):
                 name="one_open_run_per_disk",
             ),
             models.CheckConstraint(
-                condition=Q(state=RunState.CLAIMED, lease_until__isnull=False, attempt__isnull=False)
+                condition=Q(
+                    state=RunState.CLAIMED, lease_until__isnull=False, attempt__isnull=False
+                )
                 | (~Q(state=RunState.CLAIMED) & Q(lease_until__isnull=True)),
                 name="claimed_has_a_lease",
             ),
@@ -163,6 +177,8 @@ class Attempt(TenantModel):
     machine = TenantForeignKey(Machine, on_delete=models.PROTECT, related_name="+")
     key = models.UUIDField()
     ordinal = models.PositiveIntegerField()
+    # What the order asked for; a later click may have widened the run's own intent meanwhile.
+    intent = models.CharField(max_length=16, choices=Intent)
     slot = models.CharField(_("盘位"), max_length=40)
     claimed_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
@@ -253,7 +269,9 @@ class Evidence(TenantModel):
     class Meta:
         verbose_name = _("办理依据")
         constraints = [
-            models.UniqueConstraint(fields=["agency", "attempt", "number"], name="one_fact_per_number")
+            models.UniqueConstraint(
+                fields=["agency", "attempt", "number"], name="one_fact_per_number"
+            )
         ]
         indexes = [
             models.Index(fields=["agency", "disk_period", "kind"], name="evidence_by_period")
@@ -288,7 +306,8 @@ class DeadlineNotice(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["bureau", "month"], name="one_notice_per_bureau_and_month",
+                fields=["bureau", "month"],
+                name="one_notice_per_bureau_and_month",
                 nulls_distinct=False,
             )
         ]

@@ -222,9 +222,7 @@ class _Work:
             self._report_unit(unit, period, again=False)
         return self._read_until(lambda read: is_reported_all(read, period), Code.REPORT_NOT_SEEN)
 
-    def _needs_report(
-        self, unit: Unit, period: Month, controls: Mapping[str, ControlData]
-    ) -> bool:
+    def _needs_report(self, unit: Unit, period: Month, controls: Mapping[str, ControlData]) -> bool:
         at = (str(period), unit.key)
         if any((held.period, held.unit) == at for held in self.order.held):
             return True
@@ -284,9 +282,7 @@ class _Work:
             self.ledger.keep(self._device(self._use().export), period)
         for unit in units:
             self._clear_unit(unit, period)
-        controls = self._read_until(
-            lambda read: is_cleared_all(read, period), Code.CLEAR_NOT_SEEN
-        )
+        controls = self._read_until(lambda read: is_cleared_all(read, period), Code.CLEAR_NOT_SEEN)
         return controls, self._confirm_all(units, period)
 
     def _clear_unit(self, unit: Unit, period: Month) -> None:

@@ -42,13 +42,19 @@ ENDED = frozenset(RunState) - OPEN
 # A batch ends when none of its runs is in these.
 BUSY = frozenset({RunState.QUEUED, RunState.CLAIMED, RunState.UNKNOWN})
 
+# What the machine that held the newest attempt may still settle after its lease is over.
+_SETTLED = ENDED | {RunState.WAITING, RunState.UNKNOWN}
+
 MOVES: dict[RunState, frozenset[RunState]] = {
-    RunState.QUEUED: frozenset({RunState.CLAIMED, RunState.WAITING, RunState.CANCELLED}),
-    RunState.WAITING: frozenset({RunState.QUEUED, RunState.CANCELLED, RunState.SUPERSEDED}),
+    RunState.QUEUED: _SETTLED | {RunState.CLAIMED},
+    # Its waker, cancel, the month turning, a confirmed entry by hand.
+    RunState.WAITING: frozenset(
+        {RunState.QUEUED, RunState.CANCELLED, RunState.SUPERSEDED, RunState.SKIPPED}
+    ),
     # settle, release, lease over
-    RunState.CLAIMED: ENDED | {RunState.QUEUED, RunState.WAITING, RunState.UNKNOWN},
-    # Only a claim that reads the disk settles it.
-    RunState.UNKNOWN: frozenset({RunState.CLAIMED}),
+    RunState.CLAIMED: _SETTLED | {RunState.QUEUED},
+    # A claim that reads the disk; or the read that the lost attempt still delivers. Never a cancel.
+    RunState.UNKNOWN: (_SETTLED | {RunState.CLAIMED}) - {RunState.CANCELLED, RunState.UNKNOWN},
     **{state: frozenset() for state in ENDED},
 }
 

@@ -59,7 +59,10 @@ class Held:
 
     def package(self) -> ReportPackage:
         return ReportPackage(
-            Unit(tuple(self.unit.split("+"))), Month.parse(self.period), self.fields, self.statistics
+            Unit(tuple(self.unit.split("+"))),
+            Month.parse(self.period),
+            self.fields,
+            self.statistics,
         )
 
 

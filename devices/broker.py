@@ -32,7 +32,13 @@ def grant_account(machine: Machine) -> str:
     The URL holds the password: it goes to the machine and is kept nowhere else. Raises
     redis.RedisError when the broker is away."""
     password = secrets.token_urlsafe(32)
-    rules = ["reset", "on", f">{password}", "resetchannels", f"~{prefix_of(machine.broker_account)}*"]
+    rules = [
+        "reset",
+        "on",
+        f">{password}",
+        "resetchannels",
+        f"~{prefix_of(machine.broker_account)}*",
+    ]
     rules += [f"+{'@' if name == 'connection' else ''}{name}" for name in _COMMANDS]
     _execute("ACL", "SETUSER", machine.broker_account, *rules)
     return _with_credentials(settings.REDIS_URL, machine.broker_account, password)

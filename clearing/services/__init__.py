@@ -1,0 +1,27 @@
+"""Writing in the clearing layer. Everything runs inside an ``agency_scope``.
+
+``batches``: what people start, cancel, retry and mark. ``claims``, ``grants``, ``facts``, ``ends``:
+what reader machines ask and tell. ``sweep``: what time brings.
+"""
+
+from clearing.services.batches import (
+    BatchStarted,
+    FiledMarked,
+    batch_start,
+    enter_by_hand,
+    mark_filed,
+    run_cancel,
+    run_retry,
+    unmark_filed,
+)
+
+__all__ = [
+    "BatchStarted",
+    "FiledMarked",
+    "batch_start",
+    "enter_by_hand",
+    "mark_filed",
+    "run_cancel",
+    "run_retry",
+    "unmark_filed",
+]

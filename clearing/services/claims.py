@@ -1,0 +1,179 @@
+"""Presence and claims: what a machine sees, and the order it gets."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+
+from django.conf import settings
+from django.db import transaction
+
+from agency import audit
+from agency.choices import Action, ClearPolicy
+from clearing.choices import EvidenceKind, Intent
+from clearing.models import Attempt, DiskPeriod, Evidence, Run
+from clearing.periods import current_period, is_due
+from clearing.selectors.runnable import runnable_of
+from clearing.services.moves import move
+from clearing.services.packages import held_packages
+from clearing.states import Reason, RunState
+from clearing.wire import Limits, Order, Owed
+from devices.choices import PasswordState
+from devices.models import Machine, Slot, TaxDisk
+from devices.protocol.failures import Code
+from devices.protocol.month import Month
+from devices.selectors import present_slots
+from devices.services import SlotReport, disk_passwords, presence_note
+
+_PASSWORD_CODES: dict[str, Code] = {
+    PasswordState.MISSING: Code.PASSWORD_MISSING,
+    PasswordState.WRONG: Code.PASSWORD_WRONG,
+    PasswordState.LOCKED: Code.PASSWORD_LOCKED,
+    PasswordState.PIN_UNKNOWN: Code.PIN_UNKNOWN,
+}
+
+
+@transaction.atomic
+def presence(
+    *, machine: Machine, slots: Sequence[SlotReport], version: str, now: dt.datetime
+) -> int:
+    """Take a presence report; wakes what waited for these disks. ``now`` is real time.
+
+    Returns how many runs the machine may start now."""
+    presence_note(machine=machine, slots=slots, version=version, now=now)
+    here = present_slots(now).filter(machine=machine).values("device_no")
+    woken = (
+        Run.objects.select_for_update(skip_locked=True, of=("self",))
+        .filter(
+            state=RunState.WAITING,
+            reason__in=[Reason.DISK, Reason.MACHINE],
+            disk__device_no__in=here,
+        )
+        .order_by("pk")
+    )
+    for run in woken:
+        move(run, RunState.QUEUED, now=now)
+    return runnable_of(machine, now).count()
+
+
+@transaction.atomic
+def claim(
+    *, machine: Machine, attempt_key: uuid.UUID, now: dt.datetime, real_now: dt.datetime
+) -> Order | None:
+    """Hand the next runnable run to the machine, as an order with a lease; None when there is none.
+
+    A claim repeated with the same key gets the same order while that attempt is the newest and its
+    lease lives. ``now`` is domain time and goes into the order."""
+    earlier = Attempt.objects.filter(key=attempt_key).select_related("run").first()
+    if earlier is not None:
+        run = Run.objects.select_for_update().get(pk=earlier.run_id)
+        alive = run.attempt_id == earlier.pk and run.state == RunState.CLAIMED
+        return _order(run, earlier, machine, now) if alive else None
+    run_or_none = (
+        runnable_of(machine, real_now).select_for_update(skip_locked=True, of=("self",)).first()
+    )
+    if run_or_none is None:
+        return None
+    run = run_or_none
+    slot = Slot.objects.filter(machine=machine, device_no=run.disk.device_no).first()
+    attempt = Attempt.objects.create(
+        agency_id=run.agency_id,
+        run=run,
+        machine=machine,
+        key=attempt_key,
+        ordinal=run.attempts.count() + 1,
+        intent=run.intent,
+        slot=slot.name if slot else "",
+        claimed_at=real_now,
+    )
+    run.attempt = attempt
+    limits = limits_now()
+    run.lease_until = real_now + dt.timedelta(seconds=limits.lease)
+    run.stage = ""
+    move(run, RunState.CLAIMED, now=real_now)
+    audit.record(
+        Action.RUN_CLAIMED,
+        run.disk,
+        company_id=run.disk.company_id,
+        data={"run": run.pk, "attempt": attempt.ordinal, "machine": machine.name},
+    )
+    return _order(run, attempt, machine, now)
+
+
+def limits_now() -> Limits:
+    """The limits that travel with an order, by this environment's factor."""
+    return Limits().scaled(settings.LIMITS_SCALE)
+
+
+def _order(run: Run, attempt: Attempt, machine: Machine, now: dt.datetime) -> Order:
+    disk, company = run.disk, run.disk.company
+    rows = list(DiskPeriod.objects.filter(disk=disk))
+    device_password, certificate_password = disk_passwords(disk)
+    code = _password_code(disk)
+    open_ = run.open_intent or {}
+    marked = [row.period for row in rows if row.marked_filed_at is not None]
+    return Order(
+        run_id=run.pk,
+        attempt=str(attempt.key),
+        intent=attempt.intent,
+        period=run.disk_period.period,
+        now=now.isoformat(),
+        slot=attempt.slot,
+        device_no=disk.device_no or "",
+        tax_id=company.tax_id,
+        terminal_no=disk.terminal_no,
+        kind=disk.kind,
+        bureau_url=company.bureau.address if company.bureau else "",
+        limits=limits_now(),
+        simulated=machine.simulated,
+        policy_try=company.clear_policy == ClearPolicy.TRY,
+        filed=tuple(marked),
+        not_due=tuple(
+            str(period)
+            for period in _recent_periods(run.disk_period.period)
+            if not is_due(company, period)
+        ),
+        held=tuple(held_packages(disk)),
+        reported=_handed_in(disk),
+        report_open=Owed(open_["period"], open_["unit"])
+        if open_.get("stage") == Intent.REPORT
+        else None,
+        confirm_owed=tuple(
+            Owed(row.period, unit)
+            for row in rows
+            if row.confirm_owed
+            for unit in row.units_to_confirm
+        ),
+        device_password=device_password if not code else "",
+        certificate_password=certificate_password,
+        pin_generation=disk.pin_generation,
+        password_usable=not code,
+        password_code=code,
+        tries_left=disk.tries_left,
+    )
+
+
+def _password_code(disk: TaxDisk) -> str:
+    """Why no password may be sent, or "". Fewer than two tries left are never spent by software."""
+    code = _PASSWORD_CODES.get(disk.password_state)
+    if code is None and disk.tries_left is not None and disk.tries_left < 2:
+        code = Code.PASSWORD_LAST_TRIES
+    return code.value if code else ""
+
+
+def _recent_periods(period: str) -> list[Month]:
+    """The ordered period and the year before it: a disk may be behind."""
+    return [Month.parse(period).plus(-back) for back in range(13)]
+
+
+def _handed_in(disk: TaxDisk) -> tuple[Owed, ...]:
+    answers = Evidence.objects.filter(
+        disk=disk, kind=EvidenceKind.BUREAU, data__op="WLCB", counted=True
+    ).values_list("data__period", "unit")
+    return tuple(Owed(period, unit) for period, unit in answers.distinct())
+
+
+def superseded(run: Run, now: dt.datetime) -> bool:
+    """Whether the month has turned while the run waited; an unknown one is settled all the same."""
+    return run.state != RunState.UNKNOWN and run.disk_period.period < str(current_period(now))

@@ -1,0 +1,215 @@
+"""How an attempt ends: settled by its machine, released by it, or its lease over."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+import uuid
+from collections.abc import Sequence
+
+from django.conf import settings
+from django.db import transaction
+
+from agency import audit
+from agency.choices import Action
+from clearing import bell
+from clearing.choices import Intent, PeriodState
+from clearing.models import DiskPeriod, Run
+from clearing.periods import forget_unwritten
+from clearing.services.facts import Fact, Held, take
+from clearing.services.grants import hold
+from clearing.services.moves import end_batches, move
+from clearing.states import Reason, RunState
+from clearing.wire import End, Outcome
+from devices.models import Machine
+from devices.protocol.failures import Code
+
+# How often a run may wait for the same kind of trouble by itself before a person must look.
+MAX_RETRIES = 6
+_BACK_OFF = 2.0
+_COUNTED = {Reason.BUREAU, Reason.RETRY}
+
+_ENDS: dict[End, RunState] = {
+    End.DONE: RunState.DONE,
+    End.WAITING: RunState.WAITING,
+    End.FAILED: RunState.FAILED,
+    End.SKIPPED: RunState.SKIPPED,
+    End.SUPERSEDED: RunState.SUPERSEDED,
+    End.CANCELLED: RunState.CANCELLED,
+    End.UNKNOWN: RunState.UNKNOWN,
+}
+
+
+@transaction.atomic
+def settle(
+    *,
+    machine: Machine,
+    run_id: int,
+    attempt_key: uuid.UUID,
+    outcome: Outcome,
+    facts: Sequence[Fact],
+    real_now: dt.datetime,
+) -> RunState | None:
+    """End the newest attempt by its outcome, proven by what was read; None when it is not ours.
+
+    The outcome is the machine's word; "done" stands only where the disk's period says so."""
+    held = hold(machine, run_id, attempt_key)
+    take(held, facts, now=real_now)
+    run = held.run
+    if not held.newest or run.state not in {
+        RunState.CLAIMED,
+        RunState.UNKNOWN,
+        RunState.QUEUED,
+    }:
+        return None
+    if outcome.end == End.LOST:
+        return None
+    _end_attempt(held, "settled", real_now)
+    if run.open_intent is not None:
+        # Something irreversible was permitted and nothing was read since: only a read can tell.
+        if run.state != RunState.UNKNOWN:
+            move(run, RunState.UNKNOWN, now=real_now, code=outcome.code)
+    else:
+        _settle_by(held, outcome, real_now)
+    _after(held, outcome.code, real_now)
+    return RunState(run.state)
+
+
+def _settle_by(held: Held, outcome: Outcome, now: dt.datetime) -> None:
+    run = held.run
+    row = DiskPeriod.objects.select_for_update().get(pk=run.disk_period_id)
+    forget_unwritten(row)
+    said = {
+        "code": outcome.code,
+        "raw_code": outcome.raw_code,
+        "raw_text": outcome.raw_text,
+        "detail": outcome.detail,
+    }
+    if outcome.end == End.DONE and not _proven(Intent(held.attempt.intent), row):
+        move(run, RunState.FAILED, now=now, code=_unproven(Intent(held.attempt.intent)))
+    elif outcome.end == End.DONE and run.intent != held.attempt.intent:
+        if _proven(Intent(run.intent), row):
+            move(run, RunState.DONE, now=now)
+        else:  # a click widened it meanwhile
+            move(run, RunState.QUEUED, now=now)
+    elif outcome.end == End.WAITING:
+        _wait(run, outcome, said, now)
+    elif outcome.end == End.FAILED and not outcome.code:
+        move(run, RunState.FAILED, now=now, **{**said, "code": Code.MACHINE_FAULT.value})
+    else:
+        move(run, _ENDS[outcome.end], now=now, **said)
+
+
+def _wait(run: Run, outcome: Outcome, said: dict[str, str], now: dt.datetime) -> None:
+    reason = Reason(outcome.reason)
+    if reason in _COUNTED:
+        run.retries += 1
+        if run.retries > MAX_RETRIES:
+            move(run, RunState.FAILED, now=now, **said)
+            return
+    next_try_at = None
+    if outcome.retry_after is not None:
+        seconds = outcome.retry_after
+        if reason in _COUNTED:
+            seconds *= _BACK_OFF ** (run.retries - 1) * random.uniform(0.8, 1.2)  # noqa: S311
+        if reason not in {Reason.FILING, Reason.QUIET, Reason.WINDOW}:
+            seconds *= settings.LIMITS_SCALE
+        next_try_at = now + dt.timedelta(seconds=seconds)
+    move(run, RunState.WAITING, now=now, reason=reason, next_try_at=next_try_at, **said)
+
+
+def _proven(intent: Intent, row: DiskPeriod) -> bool:
+    return {
+        Intent.READ: row.read_at is not None,
+        Intent.REPORT: row.state in {PeriodState.TO_CLEAR, PeriodState.CLEARED},
+        Intent.REPORT_AND_CLEAR: row.state == PeriodState.CLEARED,
+    }[intent]
+
+
+def _unproven(intent: Intent) -> str:
+    return {
+        Intent.READ: Code.NO_ANSWER,
+        Intent.REPORT: Code.REPORT_NOT_SEEN,
+        Intent.REPORT_AND_CLEAR: Code.CLEAR_NOT_SEEN,
+    }[intent].value
+
+
+@transaction.atomic
+def release(
+    *,
+    machine: Machine,
+    run_id: int,
+    attempt_key: uuid.UUID,
+    facts: Sequence[Fact],
+    detail: str,
+    real_now: dt.datetime,
+) -> RunState | None:
+    """The machine gives the claim back (its child died); the same effect as a lease over."""
+    held = hold(machine, run_id, attempt_key)
+    take(held, facts, now=real_now)
+    if not held.newest or held.run.state != RunState.CLAIMED:
+        return None
+    _end_attempt(held, "released", real_now)
+    _give_back(held.run, detail, real_now)
+    audit.record(
+        Action.RUN_RELEASED,
+        held.disk,
+        company_id=held.disk.company_id,
+        data={"run": run_id, "state": held.run.state, "detail": detail[:100]},
+    )
+    bell.ring(held.run.agency_id)
+    return RunState(held.run.state)
+
+
+def lease_over(run: Run, *, real_now: dt.datetime) -> None:
+    """Take a locked, claimed run back from a machine that gave no sign of life."""
+    attempt = run.attempt
+    if attempt is not None:
+        attempt.ended_at, attempt.end = real_now, "lease_over"
+        attempt.save(update_fields=["ended_at", "end"])
+    _give_back(run, "lease over", real_now)
+    audit.record(
+        Action.RUN_LEASE_OVER,
+        run.disk,
+        company_id=run.disk.company_id,
+        data={"run": run.pk, "state": run.state},
+    )
+
+
+def _give_back(run: Run, detail: str, now: dt.datetime) -> None:
+    """With an open intent → unknown; without → queued, but not for ever."""
+    if run.open_intent is not None:
+        move(run, RunState.UNKNOWN, now=now)
+        return
+    if run.cancel_requested_by:
+        move(run, RunState.CANCELLED, now=now)
+        return
+    run.retries += 1
+    if run.retries > MAX_RETRIES:
+        move(run, RunState.FAILED, now=now, code=Code.MACHINE_FAULT.value, detail=detail)
+    else:
+        move(run, RunState.QUEUED, now=now)
+
+
+def _end_attempt(held: Held, how: str, now: dt.datetime) -> None:
+    held.attempt.ended_at, held.attempt.end = now, how
+    held.attempt.save(update_fields=["ended_at", "end"])
+
+
+def _after(held: Held, code: str, now: dt.datetime) -> None:
+    run = held.run
+    audit.record(
+        Action.RUN_SETTLED,
+        held.disk,
+        company_id=held.disk.company_id,
+        data={"run": run.pk, "state": run.state, "reason": run.reason, "code": run.code or code},
+    )
+    note_ended_batches(now=now)
+    if run.state == RunState.QUEUED:
+        bell.ring(run.agency_id)
+
+
+def note_ended_batches(*, now: dt.datetime) -> None:
+    """Close what has no busy run any more, with its entry."""
+    for batch in end_batches(now=now):
+        audit.record(Action.BATCH_ENDED, batch, data={"period": batch.period})

@@ -1,0 +1,99 @@
+"""What time brings: leases over, waits over, disks gone, months turned, batches ended.
+
+Conditional and idempotent: two sweepers at once do no harm. It never fails a run over a device
+action; after its own start or a gap in its ticks it leaves leases alone for one lease length.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef
+
+from clearing import bell
+from clearing.models import Run, Tick
+from clearing.services.claims import limits_now, superseded
+from clearing.services.ends import lease_over, note_ended_batches
+from clearing.services.moves import move
+from clearing.states import Reason, RunState
+from devices.models import Machine, TaxDisk
+from devices.selectors import PRESENCE_AGE, present_slots
+
+JOB = "sweep"
+
+
+@transaction.atomic
+def tick(*, real_now: dt.datetime, every: float) -> bool:
+    """Note that the sweeper came round; whether it may take leases for over this time."""
+    row = Tick.objects.select_for_update().filter(job=JOB).first()
+    lease = dt.timedelta(seconds=limits_now().lease)
+    if row is None:
+        row = Tick.objects.get_or_create(
+            job=JOB, defaults={"at": real_now, "patient_until": real_now + lease}
+        )[0]
+    elif real_now - row.at > dt.timedelta(seconds=max(3 * every, 5)):
+        row.patient_until = real_now + lease
+    row.at = real_now
+    row.save()
+    return row.patient_until is None or row.patient_until <= real_now
+
+
+def sweep(*, agency_id: int, now: dt.datetime, real_now: dt.datetime, leases: bool) -> None:
+    """One round for the agency of the running scope. ``now`` is domain time."""
+    if leases:
+        for run in _locked(state=RunState.CLAIMED, lease_until__lt=real_now):
+            lease_over(run, real_now=real_now)
+    _months_turned(now, real_now)
+    for run in _locked(state=RunState.WAITING, next_try_at__lte=real_now):
+        move(run, RunState.QUEUED, now=real_now, code=run.code)
+    _disks_gone(real_now)
+    note_ended_batches(now=real_now)
+    bell.ring(agency_id)
+
+
+def _locked(**which: object) -> list[Run]:
+    """Runs that nobody else holds, locked. The order disk → run is kept by skipping."""
+    return list(
+        Run.objects.select_for_update(skip_locked=True, of=("self",))
+        .select_related("disk", "disk_period")
+        .filter(**which)
+        .order_by("pk")[:500]
+    )
+
+
+def _months_turned(now: dt.datetime, real_now: dt.datetime) -> None:
+    for state in (RunState.QUEUED, RunState.WAITING):
+        for run in _locked(state=state):
+            if superseded(run, now):
+                move(run, RunState.SUPERSEDED, now=real_now)
+
+
+def _disks_gone(real_now: dt.datetime) -> None:
+    """Queued runs say what they wait for when no machine has their disk, or may not use its PIN;
+    waiting ones go on when that is over."""
+    online = Machine.objects.filter(
+        revoked_at__isnull=True, seen_at__gte=real_now - PRESENCE_AGE
+    ).exists()
+    here = Exists(present_slots(real_now).filter(device_no=OuterRef("disk__device_no")))
+    for run in _locked_where(RunState.QUEUED, ~here):
+        move(run, RunState.WAITING, now=real_now, reason=Reason.DISK if online else Reason.MACHINE)
+    held = Exists(
+        TaxDisk.objects.filter(pk=OuterRef("disk"), pin_intent_machine__isnull=False).exclude(
+            pin_intent_machine__in=present_slots(real_now)
+            .filter(device_no=OuterRef("device_no"))
+            .values("machine")
+        )
+    )
+    for run in _locked_where(RunState.QUEUED, here & held):
+        move(run, RunState.WAITING, now=real_now, reason=Reason.PIN)
+    for run in _locked_where(RunState.WAITING, ~held, reason=Reason.PIN):
+        move(run, RunState.QUEUED, now=real_now)
+
+
+def _locked_where(state: RunState, condition: object, **which: object) -> list[Run]:
+    return list(
+        Run.objects.select_for_update(skip_locked=True, of=("self",))
+        .filter(condition, state=state, **which)
+        .order_by("pk")[:500]
+    )

@@ -1,0 +1,30 @@
+"""The server's own Celery: periodic jobs. Device work goes to the machines' queues instead."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deploy.settings")
+
+from django.conf import settings  # noqa: E402
+
+from clearing.bell import transport_url  # noqa: E402
+
+app = Celery("qingka")
+app.conf.update(
+    broker_url=transport_url(settings.REDIS_URL),
+    broker_transport_options={"global_keyprefix": settings.SERVER_KEY_PREFIX},
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    task_ignore_result=True,
+    task_serializer="json",
+    accept_content=["json"],
+    worker_prefetch_multiplier=1,
+    timezone=settings.TIME_ZONE,
+    beat_schedule={
+        "sweep": {"task": "clearing.sweep", "schedule": 2.0, "options": {"expires": 10}},
+    },
+)
+app.autodiscover_tasks(["clearing"])
