@@ -129,7 +129,7 @@ class State:
                 "filings": {t: _by_text(periods) for t, periods in self.filings.items()},
                 "faults": self.faults,
                 "disks": {
-                    device_no: {str(period): asdict(record) for period, record in periods.items()}
+                    device_no: {str(period): _plain(record) for period, record in periods.items()}
                     for device_no, periods in self.disks.items()
                 },
                 "tail": self.tail,
@@ -241,6 +241,24 @@ def _replace(path: Path, text: str) -> None:
 
 def _by_text(periods: Mapping[Month, tuple[str, str]]) -> dict[str, tuple[str, str]]:
     return {str(period): value for period, value in periods.items()}
+
+
+def _plain(record: PeriodRecord) -> dict[str, Any]:
+    """As ``dataclasses.asdict``, which copies so deeply that it took most of a commit."""
+    return {
+        "reported": {
+            t: {"at": r.at, "serial": r.serial, "digest": r.digest}
+            for t, r in record.reported.items()
+        },
+        "issued": {
+            t: {"at": i.at, "deadline": i.deadline, "times": i.times}
+            for t, i in record.issued.items()
+        },
+        "confirmed": {
+            t: {"at": c.at, "serial": c.serial, "deadline": c.deadline}
+            for t, c in record.confirmed.items()
+        },
+    }
 
 
 def _parse_record(raw: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> PeriodRecord:
