@@ -53,8 +53,9 @@ MOVES: dict[RunState, frozenset[RunState]] = {
     ),
     # settle, release, lease over
     RunState.CLAIMED: _SETTLED | {RunState.QUEUED},
-    # A claim that reads the disk; or the read that the lost attempt still delivers. Never a cancel.
-    RunState.UNKNOWN: (_SETTLED | {RunState.CLAIMED}) - {RunState.CANCELLED, RunState.UNKNOWN},
+    # A claim that reads the disk; or the read that the lost attempt still delivers: then nothing
+    # is in doubt any more, and it is queued (and settled, if its settlement comes too).
+    RunState.UNKNOWN: frozenset({RunState.CLAIMED, RunState.QUEUED}),
     **{state: frozenset() for state in ENDED},
 }
 

@@ -67,7 +67,7 @@ def settle(
     _end_attempt(held, "settled", real_now)
     if run.open_intent is not None:
         # Something irreversible was permitted and nothing was read since: only a read can tell.
-        if run.state != RunState.UNKNOWN:
+        if run.state == RunState.CLAIMED:
             move(run, RunState.UNKNOWN, now=real_now, code=outcome.code)
     else:
         _settle_by(held, outcome, real_now)

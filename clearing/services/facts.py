@@ -14,7 +14,9 @@ from typing import Any
 from clearing.choices import EvidenceKind, FilingState, Stage
 from clearing.models import Attempt, DiskPeriod, Evidence, Run, StageResult
 from clearing.periods import note_answer, note_read, parse_controls, period_row
+from clearing.services.moves import move
 from clearing.services.packages import seal_package
+from clearing.states import RunState
 from clearing.wire import FactKind
 from devices.models import Machine, TaxDisk
 from devices.protocol.failures import Code, Failure
@@ -140,9 +142,12 @@ def _control(held: Held, fact: Fact, now: dt.datetime) -> None:
     note_read(held.disk, types, read_at=read_at, period=Month.parse(held.run.disk_period.period))
     held.attempt.last_read = fact.number
     held.attempt.save(update_fields=["last_read"])
-    # The read settles what was in doubt.
-    held.run.open_intent = None
-    held.run.save(update_fields=["open_intent"])
+    # The read takes the doubt away.
+    if held.run.state == RunState.UNKNOWN:
+        move(held.run, RunState.QUEUED, now=now)
+    elif held.run.open_intent is not None:
+        held.run.open_intent = None
+        held.run.save(update_fields=["open_intent"])
 
 
 def _package(held: Held, fact: Fact, now: dt.datetime) -> None:

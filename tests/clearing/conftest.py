@@ -1,0 +1,64 @@
+"""What the engine's tests share: a batch over disks, and reloading under a scope."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+from django.db.models import Model
+
+from agency.models import Agency
+from agency.scope import agency_scope
+from clearing.models import Run
+from clearing.services import batch_start
+from devices.models import TaxDisk
+from tests.clearing.machine import PlayedMachine
+from tests.conftest import NOW
+
+Row = TypeVar("Row", bound=Model)
+
+
+@pytest.fixture(autouse=True)
+def _on_the_ninth_of_november(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The domain's clock stands on a good day; the database's clock runs."""
+    monkeypatch.setattr("clearing.api.machine.domain_now", lambda: NOW)
+
+
+@pytest.fixture
+def machine(agency: Agency) -> PlayedMachine:
+    return PlayedMachine.enrol(agency)
+
+
+StartBatch = Callable[..., list[Run]]
+
+
+@pytest.fixture
+def start(agency: Agency) -> StartBatch:
+    """``start(disk, …, intent=…)``: one click; the runs of the batch, joined ones included."""
+
+    def click(*disks: TaxDisk, intent: str = "report_and_clear", key: str = "") -> list[Run]:
+        with agency_scope(agency.pk):
+            started = batch_start(
+                disk_ids=[disk.pk for disk in disks],
+                intent=intent,
+                key=key or str(uuid.uuid4()),
+                started_by="郑会计",
+                now=NOW,
+            )
+            return list(Run.objects.filter(entries__batch=started.batch).order_by("pk"))
+
+    return click
+
+
+@pytest.fixture
+def again(agency: Agency) -> Callable[[Row], Row]:
+    """The row as it stands in the database now."""
+
+    def reload(row: Row) -> Row:
+        with agency_scope(agency.pk):
+            found: Row = type(row)._default_manager.get(pk=row.pk)
+            return found
+
+    return reload

@@ -1,0 +1,137 @@
+"""No tenant table without its walls: introspected from the database, not from a list."""
+
+from __future__ import annotations
+
+import pytest
+from django.apps import apps
+from django.db import connection
+
+from agency.tenancy import TenantForeignKey, TenantModel
+
+# Tables without a policy, each with its reason.
+OPEN_TABLES = {
+    "agency_agency": "id and name are needed to sign in",
+    "agency_bureau": "the same for all agencies",
+    "agency_user": "a person can belong to several agencies",
+    "agency_user_groups": "Django's own, unused",
+    "agency_user_user_permissions": "Django's own, unused",
+    "auth_group": "Django's own",
+    "auth_group_permissions": "Django's own",
+    "auth_permission": "Django's own",
+    "clearing_deadlinenotice": "the operator's default for all agencies",
+    "clearing_tick": "when a job came round",
+    "django_content_type": "Django's own",
+    "django_migrations": "Django's own",
+    "django_session": "a person's, before an agency is chosen",
+}
+
+
+def rows(sql: str) -> list[tuple[str, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchall()
+
+
+TENANT_TABLES = {
+    model._meta.db_table for model in apps.get_models() if issubclass(model, TenantModel)
+}
+
+
+@pytest.mark.usefixtures("database")
+def test_every_table_is_a_tenants_or_stands_in_the_list_of_open_ones() -> None:
+    tables = {name for (name,) in rows("SELECT tablename FROM pg_tables WHERE schemaname='public'")}
+    assert tables == TENANT_TABLES | set(OPEN_TABLES)
+    assert not TENANT_TABLES & set(OPEN_TABLES)
+
+
+@pytest.mark.usefixtures("database")
+def test_every_tenant_table_has_a_forced_policy_for_the_application() -> None:
+    forced = {
+        name
+        for (name,) in rows(
+            "SELECT relname FROM pg_class WHERE relrowsecurity AND relforcerowsecurity"
+        )
+    }
+    assert forced == TENANT_TABLES
+    policies = {
+        (table, tuple(roles))
+        for table, roles in rows(
+            "SELECT tablename, roles FROM pg_policies WHERE policyname = 'tenant'"
+            " AND qual LIKE '%current_agency()%' AND with_check LIKE '%current_agency()%'"
+        )
+    }
+    assert policies == {(table, ("qingka_app",)) for table in TENANT_TABLES}
+
+
+@pytest.mark.usefixtures("database")
+def test_every_unique_constraint_of_a_tenant_table_contains_the_agency() -> None:
+    found = rows(
+        """SELECT t.relname, i.relname, array_agg(a.attname::text)
+           FROM pg_index x JOIN pg_class t ON t.oid = x.indrelid JOIN pg_class i ON i.oid = x.indexrelid
+           JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = ANY(x.indkey)
+           WHERE x.indisunique AND NOT x.indisprimary AND t.relnamespace = 'public'::regnamespace
+           GROUP BY 1, 2"""
+    )
+    wrong = [
+        (table, index)
+        for table, index, columns in found
+        if table in TENANT_TABLES and "agency_id" not in columns
+    ]
+    assert found
+    assert wrong == []
+
+
+@pytest.mark.usefixtures("database")
+def test_every_foreign_key_between_tenant_tables_is_composite() -> None:
+    found = {
+        (table, parent): set(columns)
+        for table, parent, columns in rows(
+            """SELECT c.conrelid::regclass::text, c.conrelid::regclass::text || '.' || c.conname,
+                      (SELECT array_agg(attname::text) FROM pg_attribute
+                       WHERE attrelid = c.conrelid AND attnum = ANY(c.conkey))
+               FROM pg_constraint c
+               WHERE c.contype = 'f' AND c.confrelid::regclass::text <> 'agency_agency'
+                 AND c.confrelid IN (SELECT oid FROM pg_class WHERE relforcerowsecurity)"""
+        )
+    }
+    expected = sum(
+        isinstance(field, TenantForeignKey)
+        for model in apps.get_models()
+        for field in model._meta.local_fields
+    )
+    assert len(found) == expected
+    assert all("agency_id" in columns for columns in found.values())
+
+
+def test_a_tenant_model_points_at_other_tenant_tables_with_a_tenant_key_only() -> None:
+    wrong = [
+        f"{model.__name__}.{field.name}"
+        for model in apps.get_models()
+        if issubclass(model, TenantModel)
+        for field in model._meta.local_fields
+        if field.related_model is not None
+        and isinstance(field.related_model, type)
+        and issubclass(field.related_model, TenantModel)
+        and not isinstance(field, TenantForeignKey)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.usefixtures("database")
+def test_only_the_look_ups_cross_agencies_and_nobody_can_log_in_as_their_owner() -> None:
+    definers = {
+        (name, owner)
+        for name, owner in rows(
+            "SELECT proname, pg_get_userbyid(proowner) FROM pg_proc"
+            " WHERE prosecdef AND pronamespace = 'public'::regnamespace"
+        )
+    }
+    assert definers == {
+        ("memberships_of", "qingka_lookup"),
+        ("principal_of", "qingka_lookup"),
+        ("due_agencies", "qingka_lookup"),
+    }
+    assert rows(
+        "SELECT rolname FROM pg_roles WHERE rolname LIKE 'qingka%' AND rolcanlogin ORDER BY 1"
+    ) == [("qingka_app",), ("qingka_owner",)]
+    assert rows("SELECT rolname FROM pg_roles WHERE rolname LIKE 'qingka%' AND rolbypassrls") == []
