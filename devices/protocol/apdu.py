@@ -129,6 +129,16 @@ class Response:
             return 0
         return self.sw & 0x0F if self.sw & 0xFFF0 == 0x63C0 else None
 
+    @property
+    def surely_refused(self) -> bool:
+        """Whether an error says for certain that the card did nothing.
+
+        ISO 7816-4: 64xx and the checking errors 67xx…6Exx leave the memory as it was; so do the
+        card's own 9303 and 9401. Warnings, 65xx, 6F00 and what we do not know prove nothing.
+        """
+        checking = self.sw >> 8 == 0x64 or 0x67 <= self.sw >> 8 <= 0x6E
+        return checking or self.sw in (SW.CARD_LOCKED, SW.OUT_OF_RANGE)
+
     def encode(self) -> bytes:
         return self.data + self.sw.to_bytes(2, "big")
 

@@ -13,9 +13,11 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from devices.protocol.failures import Code, Failure
+from devices.protocol.iccard_choices import CLEARED, DECLARED
 
 CARD_NO_BYTES = 8
 TAX_SLOTS = 6
@@ -268,10 +270,6 @@ class DailyTotals:
         )
 
 
-DECLARED = 0  # ◇ status of a declaration: declared, waiting to be cleared
-CLEARED = 1  # ◇ cleared by UPDATE_CONTROLS
-
-
 @dataclass(frozen=True, slots=True)
 class Declaration:
     """One record of EF04, 75 bytes: what was declared, and whether it is cleared."""
@@ -351,3 +349,16 @@ class InvoiceRoll:
 def is_blank(record: bytes) -> bool:
     """Whether a record was allocated but never written: all 00 or all FF ◇."""
     return set(record) in ({0x00}, {0xFF})
+
+
+def open_start(declarations: Sequence[Declaration], valid_from: dt.date) -> dt.date:
+    """First day of the period now open ◇: the day after the last cleared declaration.
+
+    An uncleared declaration is thus declared again from the same start. Failure(device_garbled)
+    for a declaration that ends with the calendar.
+    """
+    cleared = [declaration.end for declaration in declarations if declaration.cleared]
+    try:
+        return max(cleared) + dt.timedelta(days=1) if cleared else valid_from
+    except OverflowError:
+        raise _garbled("EF04 end") from None
