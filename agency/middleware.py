@@ -1,7 +1,7 @@
 """Runs each view inside its agency's scope: people by session, machines by token.
 
-A view's failure rolls back what it did; a refusal (403, 404) is recorded afterwards, in a transaction
-of its own, in the chain of the actor's agency.
+A view's failure rolls back what it did; a refusal (403, 404) is recorded afterwards, in a
+transaction of its own, in the chain of the actor's agency.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What makes a table a tenant's table: the model base and the migration step that builds the wall.
 
-Every tenant table carries ``agency_id``; a foreign key from one tenant table to another is composite
-``(agency_id, x_id) → (agency_id, id)`` in the database, because foreign keys do not see row-level
-policies. Django's own single-column constraint is therefore switched off
+Every tenant table carries ``agency_id``; a foreign key from one tenant table to another is
+composite ``(agency_id, x_id) → (agency_id, id)`` in the database, because foreign keys do not see
+row-level policies. Django's own single-column constraint is therefore switched off
 (:class:`TenantForeignKey`) and :class:`SecureTenantTables` adds the composite one, the forced
 policy and the key. ``tests/completeness`` introspects that no tenant table was forgotten.
 """
@@ -10,7 +10,7 @@ policy and the key. ``tests/completeness`` introspects that no tenant table was 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import models
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
@@ -56,12 +56,25 @@ class TenantForeignKey(models.ForeignKey[Any, Any]):
         super().__init__(to, on_delete, **kwargs)
 
 
+_Model = TypeVar("_Model", bound=models.Model)
+
+if TYPE_CHECKING:
+
+    class TenantManager(models.Manager[_Model]):
+        """The manager of tenant tables: raises ScopeError without a scope."""
+
+else:
+
+    class TenantManager(type(ScopedManager(agency="agency"))):
+        """The manager of tenant tables: raises ScopeError without a scope."""
+
+
 class TenantModel(models.Model):
     """Base of every table that belongs to one agency; its manager raises without a scope."""
 
     agency = models.ForeignKey("agency.Agency", on_delete=models.PROTECT, related_name="+")
 
-    objects = ScopedManager(agency="agency")
+    objects = TenantManager()
 
     class Meta:
         abstract = True

@@ -279,7 +279,7 @@ class Evidence(TenantModel):
 
 
 class DeadlineOverride(TenantModel):
-    """An agency's own filing deadline for a bureau (or all) and a month: a notice extended it."""
+    """An agency's own filing deadline for a bureau (or all) and a month."""
 
     bureau = models.ForeignKey(Bureau, on_delete=models.PROTECT, null=True, related_name="+")
     month = models.CharField(max_length=7)

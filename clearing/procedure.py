@@ -3,8 +3,8 @@
 It works unit by unit through identify → read → report → upload → read → filing gate → backup →
 fetch → clear → read → confirm, and always starts from what the disk says and what is recorded.
 It never decides that something is "cleared": the dates read back do (``devices.protocol.control``).
-It never takes an irreversible step without the ledger's permission, and after one it reads before it
-says anything. Knows no Django, no database, no card and no network: only its three ports.
+It never takes an irreversible step without the ledger's permission, and after one it reads before
+it says anything. Knows no Django, no database, no card and no network: only its three ports.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import datetime as dt
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from clearing.bureau.port import Bureau, Filing
@@ -97,24 +98,30 @@ _WAITS: dict[Code, tuple[str, float | None]] = {
 
 def outcome_of(failure: Failure) -> Outcome:
     """How a failure of the catalogue settles a run, once nothing is in doubt on the disk."""
-    said = {
-        "code": failure.code.value,
-        "raw_code": failure.raw_code,
-        "raw_text": failure.raw_text,
-        "detail": failure.detail,
-    }
+    said = _said(End.FAILED, failure)
     if failure.code in _WAITS:
         reason, seconds = _WAITS[failure.code]
-        return Outcome(End.WAITING, reason=reason, retry_after=seconds, **said)
+        return replace(said, end=End.WAITING, reason=reason, retry_after=seconds)
     if failure.code == Code.QUIET_HOURS:
-        return Outcome(
-            End.WAITING, reason="quiet", retry_after=float(failure.detail or 300), **said
+        return replace(
+            said, end=End.WAITING, reason="quiet", retry_after=float(failure.detail or 300)
         )
     if failure.code in {Code.TRAINING_DISK, Code.RETIRED_DISK}:
-        return Outcome(End.SKIPPED, **said)
+        return replace(said, end=End.SKIPPED)
     if CATALOGUE[failure.code].cls == FailureClass.RETRY:
-        return Outcome(End.WAITING, reason="retry", retry_after=30.0, **said)
-    return Outcome(End.FAILED, **said)
+        return replace(said, end=End.WAITING, reason="retry", retry_after=30.0)
+    return said
+
+
+def _said(end: End, failure: Failure) -> Outcome:
+    """An outcome with the failure's own words."""
+    return Outcome(
+        end,
+        code=failure.code.value,
+        raw_code=failure.raw_code,
+        raw_text=failure.raw_text,
+        detail=failure.detail,
+    )
 
 
 _DENIALS: dict[Denial, Outcome] = {
@@ -293,7 +300,7 @@ class _Work:
             try:
                 with self._stage("clear", unit, period):
                     self._permitted("clear", unit, period)
-                    self._device(lambda: self._use().clear(unit, data))
+                    self._device(partial(self._use().clear, unit, data))
                     return
             except Failure as failure:
                 if CATALOGUE[failure.code].cls == FailureClass.DONE:
@@ -315,7 +322,7 @@ class _Work:
             try:
                 with self._stage("fetch", unit, period):
                     request = self._device(lambda: self._use().clear_request(unit))
-                    return self._at_bureau(lambda: self.bureau.clear_data(request, period))
+                    return self._at_bureau(partial(self.bureau.clear_data, request, period))
             except Failure as failure:
                 if failure.code == Code.ALREADY_CLEARED:
                     return None
@@ -336,17 +343,10 @@ class _Work:
         for unit in units:
             try:
                 with self._stage("confirm", unit, period):
-                    answer = self._at_bureau(lambda u=unit: self.bureau.confirm(u, period))  # type: ignore[misc]
+                    answer = self._at_bureau(partial(self.bureau.confirm, unit, period))
                     self._note_answer("QLJSJGQR", unit, period, answer)
             except Failure as failure:
-                owed = Outcome(
-                    End.WAITING,
-                    reason="confirm",
-                    code=failure.code,
-                    raw_code=failure.raw_code,
-                    raw_text=failure.raw_text,
-                    retry_after=60.0,
-                )
+                owed = replace(_said(End.WAITING, failure), reason="confirm", retry_after=60.0)
         return owed
 
     def _confirm_owed(self, controls: Mapping[str, ControlData]) -> Outcome | None:
@@ -458,13 +458,7 @@ class _Work:
             try:
                 self._read()
             except Failure:
-                return Outcome(
-                    End.UNKNOWN,
-                    code=failure.code,
-                    raw_code=failure.raw_code,
-                    raw_text=failure.raw_text,
-                    detail=failure.detail,
-                )
+                return _said(End.UNKNOWN, failure)
         return outcome_of(failure)
 
     # -- measuring --------------------------------------------------------------------------

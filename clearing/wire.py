@@ -141,7 +141,8 @@ class FactKind(enum.StrEnum):
 
 
 class End(enum.StrEnum):
-    """How a run ends for its attempt. ``lost``: the claim is not ours any more; nothing is settled."""
+    """How a run ends for its attempt. ``lost``: the claim is not ours any more, nothing is
+    settled."""
 
     DONE = "done"
     WAITING = "waiting"

@@ -8,9 +8,9 @@ from celery import Celery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deploy.settings")
 
-from django.conf import settings  # noqa: E402
+from django.conf import settings
 
-from clearing.bell import transport_url  # noqa: E402
+from clearing.bell import transport_url
 
 app = Celery("qingka")
 app.conf.update(

@@ -1,7 +1,7 @@
 """One Redis account and one key prefix per reader machine.
 
-A message to a machine is a bell: it carries nothing that matters. The account reaches only keys below
-its own prefix, no channel, and only the commands that Celery's transport needs.
+A message to a machine is a bell: it carries nothing that matters. The account reaches only keys
+below its own prefix, no channel, and only the commands that Celery's transport needs.
 """
 
 from __future__ import annotations
@@ -15,10 +15,37 @@ from django.conf import settings
 from devices.models import Machine
 
 _COMMANDS = (
-    "connection multi exec watch unwatch discard llen lpush rpush brpop rpop hset hget hdel zadd"
-    " zrem zrange zrevrangebyscore zrangebyscore sadd srem smembers set get del exists eval evalsha"
-    " script time"
-).split()
+    "connection",
+    "multi",
+    "exec",
+    "watch",
+    "unwatch",
+    "discard",
+    "llen",
+    "lpush",
+    "rpush",
+    "brpop",
+    "rpop",
+    "hset",
+    "hget",
+    "hdel",
+    "zadd",
+    "zrem",
+    "zrange",
+    "zrevrangebyscore",
+    "zrangebyscore",
+    "sadd",
+    "srem",
+    "smembers",
+    "set",
+    "get",
+    "del",
+    "exists",
+    "eval",
+    "evalsha",
+    "script",
+    "time",
+)
 
 
 def prefix_of(account: str) -> str:

@@ -1,7 +1,7 @@
 """Writing in the device layer: machines, disks and their passwords, what machines see.
 
-Everything runs inside an ``agency_scope``. Passwords are sealed here and nowhere else, bound to their
-disk; none is ever part of an audit entry.
+Everything runs inside an ``agency_scope``. Passwords are sealed here and nowhere else, bound to
+their disk; none is ever part of an audit entry.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _opened(sealed: bytes | memoryview | None, context: str) -> str:
 
 @transaction.atomic
 def pin_intent_open(*, disk: TaxDisk, machine: Machine, now: dt.datetime) -> bool:
-    """Note that ``machine`` is about to roll the PIN; False when another machine has an open intent.
+    """Note that ``machine`` is about to roll the PIN; False when another has an open intent.
 
     ``disk`` must be locked by the caller (lock order disk → run)."""
     if disk.pin_intent_machine_id not in {None, machine.pk}:

@@ -1,7 +1,7 @@
 """The machine API: presence, claim, intend, record, keep, renew, settle, release.
 
-Thin: checks the shape of what came, calls a service, answers. Every answer carries the server's time.
-409 is an answer, not an accident: permission denied, the facts that came along are kept.
+Thin: checks the shape of what came, calls a service, answers. Every answer carries the server's
+time. 409 is an answer, not an accident: permission denied, the facts that came along are kept.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime as dt
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django.contrib.auth.decorators import login_not_required
 from django.utils.decorators import method_decorator
@@ -19,6 +19,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from agency import audit
+from agency.api.authentication import MachinePrincipal
 from agency.audit import Actor
 from agency.choices import ActorKind
 from agency.clock import now as domain_now
@@ -41,7 +42,8 @@ DELIVERY_AFTER_REVOKE = dt.timedelta(days=30)
 class FactSerializer(serializers.Serializer[Any]):
     number = serializers.IntegerField(min_value=1)
     kind = serializers.ChoiceField(choices=[kind.value for kind in FactKind])
-    data = serializers.DictField()
+    # The wire's own name, although a serializer has an attribute of this name.
+    data = serializers.DictField()  # type: ignore[assignment]
 
 
 class WithFacts(serializers.Serializer[Any]):
@@ -117,13 +119,15 @@ class ReleaseSerializer(WithFacts):
 
 @method_decorator(login_not_required, name="dispatch")
 class MachineView(APIView):
-    """What all calls share: the machine, its name in the trail, versions, the time in the answer."""
+    """What all calls share: the machine, its name in the trail, the server's time in the answer."""
 
     serializer: ClassVar[type[serializers.Serializer[Any]]] = ClaimSerializer
     delivers = False  # a revoked machine may still make this call, to deliver facts
 
     def post(self, request: Request, **kwargs: Any) -> Response:
-        machine = Machine.objects.select_related("agency").get(pk=request.user.machine_id)
+        machine = Machine.objects.select_related("agency").get(
+            pk=cast(MachinePrincipal, request.user).machine_id
+        )
         revoked = machine.revoked_at
         if revoked and (not self.delivers or real_now() - revoked > DELIVERY_AFTER_REVOKE):
             return self._answer({"error": "machine_revoked"}, 403)

@@ -1,4 +1,4 @@
-"""Which runs a machine may start now; the same rule for the claim, the bell and the presence answer."""
+"""Which runs a machine may start now: one rule for the claim, the bell and the presence answer."""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import random
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from django.conf import settings
 from django.db import transaction
@@ -79,12 +80,15 @@ def _settle_by(held: Held, outcome: Outcome, now: dt.datetime) -> None:
     run = held.run
     row = DiskPeriod.objects.select_for_update().get(pk=run.disk_period_id)
     forget_unwritten(row)
-    said = {
-        "code": outcome.code,
-        "raw_code": outcome.raw_code,
-        "raw_text": outcome.raw_text,
-        "detail": outcome.detail,
-    }
+    end_as = partial(
+        move,
+        run,
+        now=now,
+        code=outcome.code,
+        raw_code=outcome.raw_code,
+        raw_text=outcome.raw_text,
+        detail=outcome.detail,
+    )
     if outcome.end == End.DONE and not _proven(Intent(held.attempt.intent), row):
         move(run, RunState.FAILED, now=now, code=_unproven(Intent(held.attempt.intent)))
     elif outcome.end == End.DONE and run.intent != held.attempt.intent:
@@ -93,19 +97,19 @@ def _settle_by(held: Held, outcome: Outcome, now: dt.datetime) -> None:
         else:  # a click widened it meanwhile
             move(run, RunState.QUEUED, now=now)
     elif outcome.end == End.WAITING:
-        _wait(run, outcome, said, now)
+        _wait(run, outcome, end_as, now)
     elif outcome.end == End.FAILED and not outcome.code:
-        move(run, RunState.FAILED, now=now, **{**said, "code": Code.MACHINE_FAULT.value})
+        end_as(RunState.FAILED, code=Code.MACHINE_FAULT.value)
     else:
-        move(run, _ENDS[outcome.end], now=now, **said)
+        end_as(_ENDS[outcome.end])
 
 
-def _wait(run: Run, outcome: Outcome, said: dict[str, str], now: dt.datetime) -> None:
+def _wait(run: Run, outcome: Outcome, end_as: Callable[..., None], now: dt.datetime) -> None:
     reason = Reason(outcome.reason)
     if reason in _COUNTED:
         run.retries += 1
         if run.retries > MAX_RETRIES:
-            move(run, RunState.FAILED, now=now, **said)
+            end_as(RunState.FAILED)
             return
     next_try_at = None
     if outcome.retry_after is not None:
@@ -115,7 +119,7 @@ def _wait(run: Run, outcome: Outcome, said: dict[str, str], now: dt.datetime) ->
         if reason not in {Reason.FILING, Reason.QUIET, Reason.WINDOW}:
             seconds *= settings.LIMITS_SCALE
         next_try_at = now + dt.timedelta(seconds=seconds)
-    move(run, RunState.WAITING, now=now, reason=reason, next_try_at=next_try_at, **said)
+    end_as(RunState.WAITING, reason=reason, next_try_at=next_try_at)
 
 
 def _proven(intent: Intent, row: DiskPeriod) -> bool:

@@ -1,7 +1,7 @@
 """Facts from machines: taken whenever they arrive, once each, never thrown away.
 
-A fact counts while its attempt is the newest of its run; later it is kept as evidence and changes no
-state. A PIN is always taken, ordered by generation.
+A fact counts while its attempt is the newest of its run; later it is kept as evidence and changes
+no state. A PIN is always taken, ordered by generation.
 """
 
 from __future__ import annotations

@@ -87,9 +87,12 @@ def intend(
     held = hold(machine, run_id, attempt_key)
     take(held, facts, now=real_now)
     denial = _denial(held, stage, now, real_now)
-    if denial is None and rolls_pin:
-        if not pin_intent_open(disk=held.disk, machine=machine, now=real_now):
-            denial = Denial.PIN_HELD
+    if (
+        denial is None
+        and rolls_pin
+        and not pin_intent_open(disk=held.disk, machine=machine, now=real_now)
+    ):
+        denial = Denial.PIN_HELD
     if denial is not None:
         audit.record(
             Action.RUN_DENIED,

@@ -1,4 +1,4 @@
-"""The table of run states: every move, allowed and refused; and the database repeats the invariants."""
+"""The table of run states: every move, allowed and refused; the database repeats the rules."""
 
 from __future__ import annotations
 

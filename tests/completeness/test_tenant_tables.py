@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.apps import apps
 from django.db import connection
@@ -26,10 +28,11 @@ OPEN_TABLES = {
 }
 
 
-def rows(sql: str) -> list[tuple[str, ...]]:
+def rows(sql: str) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql)
-        return cursor.fetchall()
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+    return found
 
 
 TENANT_TABLES = {
@@ -67,7 +70,8 @@ def test_every_tenant_table_has_a_forced_policy_for_the_application() -> None:
 def test_every_unique_constraint_of_a_tenant_table_contains_the_agency() -> None:
     found = rows(
         """SELECT t.relname, i.relname, array_agg(a.attname::text)
-           FROM pg_index x JOIN pg_class t ON t.oid = x.indrelid JOIN pg_class i ON i.oid = x.indexrelid
+           FROM pg_index x JOIN pg_class t ON t.oid = x.indrelid
+           JOIN pg_class i ON i.oid = x.indexrelid
            JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = ANY(x.indkey)
            WHERE x.indisunique AND NOT x.indisprimary AND t.relnamespace = 'public'::regnamespace
            GROUP BY 1, 2"""
@@ -109,8 +113,7 @@ def test_a_tenant_model_points_at_other_tenant_tables_with_a_tenant_key_only() -
         for model in apps.get_models()
         if issubclass(model, TenantModel)
         for field in model._meta.local_fields
-        if field.related_model is not None
-        and isinstance(field.related_model, type)
+        if isinstance(field.related_model, type)
         and issubclass(field.related_model, TenantModel)
         and not isinstance(field, TenantForeignKey)
     ]
