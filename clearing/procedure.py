@@ -74,7 +74,7 @@ class Clock(Protocol):
 
 
 def quiet_for(now: dt.datetime) -> float:
-    """Seconds until irreversible steps are allowed again; 0 when they are. ``now``: Beijing time."""
+    """Seconds until irreversible steps are allowed again, 0 when they are; Beijing time."""
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     if now - midnight < QUIET_AFTER_MIDNIGHT:
         return (midnight + QUIET_AFTER_MIDNIGHT - now).total_seconds()
@@ -98,7 +98,7 @@ _WAITS: dict[Code, tuple[str, float | None]] = {
 
 def outcome_of(failure: Failure) -> Outcome:
     """How a failure of the catalogue settles a run, once nothing is in doubt on the disk."""
-    said = _said(End.FAILED, failure)
+    said = _said(failure)
     if failure.code in _WAITS:
         reason, seconds = _WAITS[failure.code]
         return replace(said, end=End.WAITING, reason=reason, retry_after=seconds)
@@ -113,10 +113,10 @@ def outcome_of(failure: Failure) -> Outcome:
     return said
 
 
-def _said(end: End, failure: Failure) -> Outcome:
-    """An outcome with the failure's own words."""
+def _said(failure: Failure) -> Outcome:
+    """A failed outcome with the failure's own words."""
     return Outcome(
-        end,
+        End.FAILED,
         code=failure.code.value,
         raw_code=failure.raw_code,
         raw_text=failure.raw_text,
@@ -156,9 +156,9 @@ def run(
     try:
         return work.run()
     except Denied as denied:
-        return _DENIALS[denied.denial]
+        return work.after_reading(_DENIALS[denied.denial])
     except Failure as failure:
-        return work.settle_failure(failure)
+        return work.after_reading(outcome_of(failure))
     finally:
         work.close()
 
@@ -346,7 +346,7 @@ class _Work:
                     answer = self._at_bureau(partial(self.bureau.confirm, unit, period))
                     self._note_answer("QLJSJGQR", unit, period, answer)
             except Failure as failure:
-                owed = replace(_said(End.WAITING, failure), reason="confirm", retry_after=60.0)
+                owed = replace(_said(failure), end=End.WAITING, reason="confirm", retry_after=60.0)
         return owed
 
     def _confirm_owed(self, controls: Mapping[str, ControlData]) -> Outcome | None:
@@ -451,15 +451,15 @@ class _Work:
         self.ledger.intend(stage, unit, period)
         self._in_doubt = True
 
-    def settle_failure(self, failure: Failure) -> Outcome:
-        """Settle by the failure only when the disk has been read after the last permission."""
-        if self._in_doubt:
+    def after_reading(self, outcome: Outcome) -> Outcome:
+        """The outcome, once the disk has been read after the last permission; else ``unknown``."""
+        if self._in_doubt and outcome.end != End.LOST:
             self._reopen()
             try:
                 self._read()
             except Failure:
-                return _said(End.UNKNOWN, failure)
-        return outcome_of(failure)
+                return replace(outcome, end=End.UNKNOWN, reason="", retry_after=None)
+        return outcome
 
     # -- measuring --------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ CLEARED = control(reported=PERIOD, cleared=PERIOD)
 
 @dataclass
 class PlayedMachine:
-    """One machine with its token; ``claim`` starts an attempt whose facts count up by themselves."""
+    """One machine with its token; ``claim`` starts an attempt whose facts count by themselves."""
 
     machine: Machine
     token: str = field(repr=False)

@@ -149,9 +149,8 @@ def test_a_retry_with_nothing_failed_is_refused(
 ) -> None:
     machine.present(disk)
     (run,) = start(disk)
-    with agency_scope(agency.pk):
-        with pytest.raises(ServiceError, match="无需重试"):
-            run_retry(run_ids=[run.pk], key="k", started_by="郑会计", now=NOW)
+    with agency_scope(agency.pk), pytest.raises(ServiceError, match="无需重试"):
+        run_retry(run_ids=[run.pk], key="k", started_by="郑会计", now=NOW)
     machine.claim()
     machine.settle("failed", code="device_damaged")
     with agency_scope(agency.pk):
