@@ -44,10 +44,11 @@ def _ring_machines(agency_id: int) -> None:
         }
     for account, count in bells.items():
         if count:
-            _send(account, count)
+            send_bells(account, count)
 
 
-def _send(account: str, count: int) -> None:
+def send_bells(account: str, count: int) -> None:
+    """Put ``count`` bells into the machine's own queue; an absent broker is only noted."""
     app = Celery(set_as_current=False)
     try:
         with Connection(

@@ -27,6 +27,7 @@ from devices.protocol.failures import Code, Failure
 from devices.protocol.month import Month
 
 PERIOD = Month(2026, 10)
+BEFORE = PERIOD.plus(-1)
 NOW = dt.datetime(2026, 11, 9, 10, 12, tzinfo=dt.timezone(dt.timedelta(hours=8)))
 
 
@@ -67,8 +68,8 @@ class FakeDisk:
             "6619000000000001", "91420100MA00000017", "虚构", "ic_card"
         )
     )
-    reported: Month = Month(2026, 9)
-    cleared: Month = Month(2026, 9)
+    reported: Month = BEFORE
+    cleared: Month = BEFORE
     pending: int = 0
     writes: list[str] = field(default_factory=list)
     opened: int = 0

@@ -1,0 +1,61 @@
+"""The settings fail loudly: a fresh process with one variable missing or odd does not start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+GOOD = {
+    "QINGKA_MODE": "production",
+    "QINGKA_SECRET_KEY": "x" * 60,
+    "QINGKA_SEAL_KEYS": "k:" + "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=",
+    "QINGKA_DATABASE_URL": "postgresql://qingka_app@db/qingka",
+    "QINGKA_REDIS_URL": "redis://broker/0",
+    "QINGKA_ALLOWED_HOSTS": "qingka.example",
+    "QINGKA_STORAGE_DIR": "/nowhere",
+}
+
+
+def start(**changes: str | None) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("QINGKA")}
+    given = {**kept, **{n: v for n, v in {**GOOD, **changes}.items() if v is not None}}
+    return subprocess.run(
+        [sys.executable, "-c", "import deploy.settings"],
+        env=given,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_complete_settings_are_taken() -> None:
+    assert start().returncode == 0, start().stderr
+
+
+@pytest.mark.parametrize("name", sorted(set(GOOD) - {"QINGKA_MODE"}))
+def test_a_missing_variable_is_named(name: str) -> None:
+    failed = start(**{name: None})
+    assert failed.returncode != 0
+    assert name in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("QINGKA_MODE", "demo"),
+        ("QINGKA_SECRET_KEY", "short"),
+        ("QINGKA_SEAL_KEYS", "k:AAAA"),
+        ("QINGKA_DATABASE_URL", "mysql://db/qingka"),
+        ("QINGKA_CLOCK_OFFSET", "3600"),
+        ("QINGKA_CLOCK_OFFSET", "soon"),
+        ("QINGKA_LIMITS_SCALE", "0.2"),
+        ("QINGKA_LIMITS_SCALE", "0"),
+    ],
+)
+def test_an_odd_value_is_refused_by_name(name: str, value: str) -> None:
+    failed = start(**{name: value})
+    assert failed.returncode != 0
+    assert name in failed.stderr
