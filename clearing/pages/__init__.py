@@ -1,0 +1,1 @@
+"""Pages of the clearing layer; thin: rights, a selector or a service, a template."""

@@ -1,0 +1,33 @@
+"""失败处理: failures grouped by cause, each with its remedy and one retry for the group."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from agency import clock
+from agency.access import companies_of, require
+from agency.choices import Act
+from agency.middleware import viewer_of
+from clearing.periods import current_period
+from clearing.selectors.confirmation import ActionKind
+from clearing.selectors.failures import groups
+
+
+@require_GET
+def page(request: HttpRequest) -> HttpResponse:
+    """Among the companies the viewer sees: a bookkeeper's own, a supervisor's all."""
+    viewer = viewer_of(request)
+    require(viewer, Act.REVIEW)
+    now = clock.now()
+    found = groups(companies_of(viewer), current_period(now), now.date())
+    return render(
+        request,
+        "clearing/failures.html",
+        {
+            "groups": found,
+            "total": len({company for group in found for company in group.companies}),
+            "actions": ActionKind,
+        },
+    )

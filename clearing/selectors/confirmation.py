@@ -1,0 +1,145 @@
+"""Before an action: how many will run, and how many are skipped and why. Writes nothing.
+
+The services decide again, under locks; this is what a person is told before.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from dataclasses import dataclass, field
+
+from django.db import models
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from agency.choices import Act
+from agency.models import Company
+from clearing.choices import Intent, PeriodState
+from clearing.selectors.board import Row, rows_of
+from clearing.selectors.lines import DiskLine
+from clearing.states import RunState
+from devices.protocol.month import Month
+
+
+class ActionKind(models.TextChoices):
+    """What the buttons of the board do; the first three are intents of a batch."""
+
+    READ = "read", gettext_lazy("读盘")
+    REPORT_AND_CLEAR = "report_and_clear", gettext_lazy("一键抄报清卡")
+    REPORT = "report", gettext_lazy("抄报")
+    MARK_FILED = "mark_filed", gettext_lazy("标记已申报")
+    UNMARK_FILED = "unmark_filed", gettext_lazy("撤销已申报标记")
+    RETRY = "retry", gettext_lazy("重试")
+    CANCEL = "cancel", gettext_lazy("取消办理")
+
+
+INTENTS = frozenset({ActionKind.READ, ActionKind.REPORT, ActionKind.REPORT_AND_CLEAR})
+FILING = frozenset({ActionKind.MARK_FILED, ActionKind.UNMARK_FILED})
+
+
+def right_for(action: ActionKind) -> Act:
+    """The right an action needs."""
+    return Act.MARK_FILED if action in FILING else Act.RUN
+
+
+@dataclass(slots=True)
+class Preview:
+    """What an action would do. ``targets``: disk ids, company ids or run ids, as the action needs.
+
+    ``skipped``: reason → how many disks (companies, for one without a disk). ``warnings``: those
+    whose filing mark comes before their disks are reported."""
+
+    action: ActionKind
+    companies: int = 0
+    targets: list[int] = field(default_factory=list)
+    joined: int = 0
+    absent: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def skipped_counts(self) -> list[tuple[str, int]]:
+        return self.skipped.most_common()
+
+    @property
+    def skipped_total(self) -> int:
+        return sum(self.skipped.values())
+
+    @property
+    def fresh(self) -> int:
+        return len(self.targets) - self.joined
+
+
+def preview(
+    action: ActionKind, companies: QuerySet[Company], period: Month, today: dt.date
+) -> Preview:
+    """Go through the chosen companies; the number of queries is constant."""
+    rows = rows_of(companies, period, today)
+    result = Preview(action, companies=len(rows))
+    for row in rows:
+        if action in FILING:
+            _filing(result, row)
+        else:
+            _disks(result, row)
+    return result
+
+
+def _disks(result: Preview, row: Row) -> None:
+    if not row.disks:
+        result.skipped[_("没有税盘 (数电)，无需清卡")] += 1
+    for line in row.disks:
+        reason = _skip_reason(result.action, line)
+        if reason:
+            result.skipped[reason] += 1
+            continue
+        result.targets.append(_target(result.action, line))
+        if result.action in INTENTS and line.run is not None:
+            result.joined += 1
+
+
+def _target(action: ActionKind, line: DiskLine) -> int:
+    if action == ActionKind.RETRY and line.failed is not None:
+        return line.failed.id
+    if action == ActionKind.CANCEL and line.run is not None:
+        return line.run.id
+    return line.id
+
+
+def _skip_reason(action: ActionKind, line: DiskLine) -> str:
+    """Why a disk is left out; empty when it is not."""
+    if action == ActionKind.CANCEL:
+        if line.run is None:
+            return _("没有在办的办理")
+        return _("结果待核实，须先读盘，不能取消") if line.run.state == RunState.UNKNOWN else ""
+    if action == ActionKind.RETRY:
+        if line.run is not None:
+            return _("已在办理")
+        return "" if line.failed is not None else _("没有未办成的办理")
+    if line.training:
+        return _("测试盘")
+    if line.run is None and line.state == PeriodState.CLEARED and action != ActionKind.READ:
+        return _("本月已清卡")
+    if line.run is None and line.reported and action == ActionKind.REPORT:
+        return _("本月已抄报")
+    return ""
+
+
+def _filing(result: Preview, row: Row) -> None:
+    counted = [line for line in row.disks if line.counts]
+    marked = [line for line in counted if line.marked_at is not None]
+    if not counted:
+        result.skipped[_("没有税盘 (数电)，无需清卡")] += 1
+    elif result.action == ActionKind.MARK_FILED and len(marked) == len(counted):
+        result.skipped[_("已标记申报")] += 1
+    elif result.action == ActionKind.UNMARK_FILED and not marked:
+        result.skipped[_("没有申报标记")] += 1
+    else:
+        result.targets.append(row.id)
+        if result.action == ActionKind.MARK_FILED and not all(line.reported for line in counted):
+            result.warnings.append(row.short_name)
+
+
+def intent_of(action: ActionKind) -> Intent:
+    return Intent(action.value)
