@@ -1,0 +1,141 @@
+"""One run in a process of its own: ``python -m clearing.worker.child``.
+
+The order, the token and the rest come as one JSON line on standard input (never as arguments or
+environment, which others can see). It owns the disk for the time of the run (file locks), drives
+``procedure.run``, settles, and tells the worker above by JSON lines on standard output what it is
+doing. It may be killed at any point: what matters is in the journal or on the disk.
+
+Must never: print an order, touch a disk without its locks, or go on after its worker is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    # httpx imports its command line along with rich and pygments wherever click is found: two
+    # thirds of what this process would cost.
+    sys.modules["click"] = None  # type: ignore[assignment]
+
+from clearing import procedure
+from clearing.bureau.port import DiskAddress
+from clearing.bureau.session import BureauSession
+from clearing.wire import End, Outcome
+from clearing.worker import durable
+from clearing.worker.client import ServerClient, ServerError
+from clearing.worker.drivers import open_disk
+from clearing.worker.journal import Journal
+from clearing.worker.leash import Leash, die, tie_to_parent
+from clearing.worker.ledger import ServerLedger
+from clearing.worker.places import Places
+from clearing.worker.steady import OrderClock, ServerClock
+from clearing.worker.task import Task
+from clearing.worker.watch import DISK, Emit, Watch, WatchedBureau, WatchedDisk
+from devices.drivers.contract import TaxDisk
+from devices.protocol.failures import Code, Failure
+
+
+def main() -> int:
+    """Run the one task; 0 when it was ended at the server or waits in the journal."""
+    emit = _events()
+    sys.excepthook = lambda kind, error, trace: None  # its text could hold what must not be seen
+    leash = Leash()
+    task = Task.from_line(leash.task_line())
+    tie_to_parent(task.parent)
+    leash.hold()
+    try:
+        _run(task, leash, emit)
+    except (ServerError, OSError, Failure) as error:
+        emit({"event": "unsettled", "why": _where(error)})
+        return 1
+    return 0
+
+
+def _run(task: Task, leash: Leash, emit: Emit) -> None:
+    order = task.order
+    watch = Watch(emit)
+    journal = Journal(task.data_dir)
+    clock = ServerClock(*task.server_seen) if task.server_seen else None
+    client = ServerClient(task.server, task.token, clock=clock)
+    with client, journal.open(order.run_id, order.attempt, order.device_no) as log:
+        ledger = ServerLedger(
+            order, client, log, journal.pins, watch=watch, stopping=leash.stopping
+        )
+        with Places(task.data_dir).hold(order.device_no, order.slot) as free:
+            if not free:
+                emit({"event": "busy"})
+                ledger.release("the disk or its slot is in use on this machine")
+                return
+            outcome = _work(task, ledger, watch, emit)
+            if outcome.end == End.LOST:
+                ledger.release(ledger.denial or "permission lost")
+            else:
+                ledger.settle(outcome)
+    emit({"event": "settled", "end": outcome.end.value, "code": str(outcome.code)})
+
+
+def _work(task: Task, ledger: ServerLedger, watch: Watch, emit: Emit) -> Outcome:
+    order = task.order
+    clock = OrderClock(order.now, task.arrived)
+
+    def opened() -> TaxDisk:
+        with watch.call(DISK + "open", order.limits.call):
+            disk = open_disk(
+                order.kind,
+                order.slot,
+                rack_socket=task.rack_socket,
+                call_seconds=order.limits.call,
+                pins=ledger.pins,
+                host_now=clock.now,
+            )
+        ledger.rolls_pin = disk.capabilities.rolls_pin
+        return WatchedDisk(disk, watch, ledger.grant, order.limits)
+
+    address = DiskAddress(order.device_no, order.tax_id, order.terminal_no)
+    session = BureauSession(order.bureau_url, address, timeout_seconds=order.limits.bureau)
+    try:
+        return procedure.run(
+            order,
+            open_disk=opened,
+            bureau=WatchedBureau(session, watch, order.limits),
+            ledger=ledger,
+            clock=clock,
+        )
+    except Exception as error:  # a fault of ours; the disk is what it is
+        emit({"event": "crashed", "why": _where(error)})
+        end = End.UNKNOWN if ledger.in_doubt else End.FAILED
+        return Outcome(end, code=Code.MACHINE_FAULT, detail=type(error).__name__)
+
+
+def _events() -> Emit:
+    """Standard output as a channel of JSON lines that no stray print can get into."""
+    descriptor = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def emit(event: Mapping[str, Any]) -> None:
+        try:
+            durable.write_all(descriptor, json.dumps(event).encode() + b"\n")
+        except OSError:  # the worker is gone
+            die()
+
+    return emit
+
+
+def _where(error: BaseException) -> str:
+    """Type and place of an error; its text may hold a secret."""
+    frames: Iterator[traceback.FrameSummary] = reversed(traceback.extract_tb(error.__traceback__))
+    with contextlib.suppress(StopIteration):
+        frame = next(frames)
+        return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
+    return type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())
