@@ -1,0 +1,220 @@
+"""Who is plugged in where: told to the server on every change and every few seconds.
+
+Owns the picture of the slots. It looks at the readers cheaply and often; a disk is opened once,
+when it is new, by a probe process that can be ended, under the slot's lock; for a slot in a run it
+repeats what is known. The answer says how many runs may start: the second bell, so that a deaf
+broker connection costs seconds. It sends no password, and never waits for a hung reader itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from clearing.wire import Order
+from clearing.worker.client import ServerClient, ServerError
+from clearing.worker.config import MachineConfig
+from clearing.worker.overseer import Verdict
+from clearing.worker.places import Places
+from clearing.worker.prober import probe_slots
+from clearing.worker.runner import Runner, place_of
+from clearing.worker.steady import steady
+from devices.protocol.failures import Code, Failure
+from devices.simulator.rack_client import list_slots
+
+log_ = logging.getLogger(__name__)
+
+#: How often presence is told, unless the server says otherwise.
+INTERVAL_SECONDS = 15.0
+_LOOK_SECONDS = 0.5
+_PRESENCE_SECONDS = 10.0
+
+Slot = dict[str, Any]
+Occupants = Mapping[str, str]  # slot → whatever tells one insertion from another; "" is empty
+
+EMPTY: Slot = {"device_no": "", "tax_id": "", "kind": "", "terminal_no": None, "problem": ""}
+# What a later look may find gone; a wrong or foreign card stays what it is until it is pulled.
+_PASSING = {Code.NO_ANSWER, Code.DISK_IN_USE, Code.DEVICE_GARBLED, Code.MACHINE_FAULT}
+# A run that ended so met something else than the picture says.
+_SURPRISES = {Code.WRONG_DISK, Code.DISK_ABSENT, Code.FOREIGN_CARD, Code.NO_ANSWER}
+
+
+class Inventory:
+    """The slots of one machine and the thread that tells of them."""
+
+    def __init__(
+        self,
+        config: MachineConfig,
+        client: ServerClient,
+        places: Places,
+        runner: Runner,
+        *,
+        probe: Callable[[MachineConfig, list[str], Places], Mapping[str, Slot]] = probe_slots,
+    ) -> None:
+        self._config = config
+        self._client = client
+        self._places = places
+        self._runner = runner
+        self._probe = probe
+        self._version = _version()
+        self._lock = threading.Lock()
+        self._occupants: dict[str, str] = {}
+        self._known: dict[str, Slot] = {}
+        self._tried: dict[str, float] = {}
+        self._reachable = True
+        self._prober: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._stopped = threading.Event()
+        self._told: list[Slot] | None = None
+        self._due = 0.0
+        self._interval = INTERVAL_SECONDS
+        self._last_error = ""
+        runner.ended = self.run_ended
+
+    # -- from outside -------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Look and tell until :meth:`stop`; survives everything that a look or an answer raises."""
+        while not self._stopped.is_set():
+            try:
+                self.step()
+            except Exception as error:
+                log_.error("inventory: %s", place_of(error))
+            self._wake.wait(_LOOK_SECONDS)
+            self._wake.clear()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._wake.set()
+
+    def run_ended(self, order: Order, verdict: Verdict) -> None:
+        """A run came to its end: look again where it met a surprise or was cut."""
+        surprised = verdict.code in _SURPRISES
+        if surprised:
+            with self._lock:
+                self._known.pop(order.slot, None)
+        if surprised or verdict.cut or verdict.killed:
+            with self._lock:
+                self._tried.pop(order.slot, None)
+                self._due = 0.0
+            self._wake.set()
+
+    def step(self) -> None:
+        """One look, and presence if something changed or it is time."""
+        self._look()
+        self._start_probe()
+        slots = self.slots()
+        with self._lock:
+            due = steady() >= self._due
+        if due or slots != self._told:
+            self._tell(slots)
+
+    # -- looking ------------------------------------------------------------------------------
+
+    def slots(self) -> list[Slot]:
+        """The picture as presence reports it. A slot not yet asked is reported without a disk."""
+        with self._lock:
+            return [{"name": name} | self._slot(name) for name in sorted(self._occupants)]
+
+    def _slot(self, name: str) -> Slot:
+        if not self._reachable or self._places.is_marked(name):
+            return EMPTY | {"problem": Code.NO_ANSWER.value}
+        return self._known.get(name, EMPTY) if self._occupants[name] else EMPTY
+
+    def _look(self) -> None:
+        if self._config.rack_socket is None:
+            return
+        try:
+            seen = {view.slot: view.device_no for view in list_slots(self._config.rack_socket)}
+        except Failure as failure:
+            if self._reachable:
+                log_.warning("readers do not answer: %s", failure)
+            self._reachable = False
+            return
+        only = self._config.only_slots
+        with self._lock:
+            self._reachable = True
+            occupants = {s: who for s, who in seen.items() if not only or s in only}
+            for slot in {*occupants, *self._occupants}:
+                if occupants.get(slot) != self._occupants.get(slot):
+                    self._known.pop(slot, None)
+                    self._tried.pop(slot, None)
+            self._occupants = occupants
+
+    # -- asking -------------------------------------------------------------------------------
+
+    def _start_probe(self) -> None:
+        """Ask the slots that must be asked, in a thread of its own: a hung reader holds it up."""
+        if self._prober is not None and self._prober.is_alive():
+            return
+        if wanted := self._wanted():
+            self._prober = threading.Thread(
+                target=self._probe_now, args=(wanted,), name="probe", daemon=True
+            )
+            self._prober.start()
+
+    def _wanted(self) -> dict[str, str]:
+        """Slots to be asked, with who seems to be in them."""
+        busy = self._runner.slots_in_use()
+        now = steady()
+        wanted: dict[str, str] = {}
+        with self._lock:
+            if not self._reachable:
+                return {}
+            for slot, occupant in self._occupants.items():
+                if not occupant:
+                    self._places.unmark(slot)  # whatever hung there was pulled out
+                elif slot not in busy and self._must_ask(slot, now):
+                    wanted[slot] = occupant
+                    self._tried[slot] = now
+        return wanted
+
+    def _must_ask(self, slot: str, now: float) -> bool:
+        known = self._known.get(slot)
+        passing = known is not None and known["problem"] in _PASSING
+        if known is not None and not passing and not self._places.is_marked(slot):
+            return False
+        tried = self._tried.get(slot)
+        return tried is None or now - tried >= self._interval
+
+    def _probe_now(self, wanted: Mapping[str, str]) -> None:
+        try:
+            found = self._probe(self._config, list(wanted), self._places)
+        except Exception as error:
+            log_.error("probe: %s", place_of(error))
+            return
+        with self._lock:
+            for slot, answer in found.items():
+                if self._occupants.get(slot) == wanted[slot]:  # else it was swapped meanwhile
+                    self._known[slot] = answer
+        self._wake.set()
+
+    # -- telling ------------------------------------------------------------------------------
+
+    def _tell(self, slots: list[Slot]) -> None:
+        with self._lock:
+            self._due = steady() + self._interval
+        try:
+            self._runner.flush()
+            answer = self._client.presence(self._version, slots, within=_PRESENCE_SECONDS)
+        except ServerError as error:
+            if str(error) != self._last_error:
+                log_.warning("presence not told: %s", error)
+            self._last_error = str(error)
+            self._told = slots  # again when it is time, not at every look
+            return
+        self._last_error = ""
+        self._told = slots
+        self._interval = float(answer.get("interval") or INTERVAL_SECONDS)
+        self._runner.set_limit(int(answer.get("parallel") or self._config.parallel))
+        self._runner.start(int(answer.get("runnable") or 0))
+
+
+def _version() -> str:
+    try:
+        return version("qingka")
+    except PackageNotFoundError:  # run from a checkout
+        return "0+checkout"
