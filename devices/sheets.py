@@ -168,7 +168,6 @@ def _best_table(
     for worksheet in book.worksheets[:MAX_SHEETS]:
         if worksheet.sheet_state != "visible":
             continue
-        worksheet.reset_dimensions()  # what a file says of its size is often wrong
         # openpyxl has no public name for it; a test fails should it go.
         about = facts[worksheet._worksheet_path]
         head = list(takewhile(_near_top, _workbook_rows(worksheet, about)))

@@ -324,3 +324,12 @@ def test_no_worksheet_makes_the_reader_raise_anything_else(tags: list[str]) -> N
     xml = worksheet_xml("<sheetData>" + "".join(tags) + "</sheetData>")
     with contextlib.suppress(SheetError):
         read_sheet(rezipped(_HONEST, {"xl/worksheets/sheet1.xml": xml}), "a.xlsx")
+
+
+def test_what_a_file_says_of_its_own_size_is_not_believed() -> None:
+    with zipfile.ZipFile(io.BytesIO(workbook(NAMES, ["甲", "乙", TAX_ID]))) as archive:
+        xml = archive.read("xl/worksheets/sheet1.xml").decode()
+    lie = xml.replace('<dimension ref="A1:O2"/>', '<dimension ref="A1:A1"/>')
+    assert lie != xml
+    data = rezipped(workbook(NAMES), {"xl/worksheets/sheet1.xml": lie.encode()})
+    assert read_sheet(data, "a.xlsx").rows[0].cells == ("甲", "乙", TAX_ID)
