@@ -154,7 +154,7 @@ def _append(agency_id: int, entries: list[dict[str, Any]]) -> None:
             )
         )
         previous = digest
-    AuditEntry.objects.bulk_create(rows)
+    AuditEntry.objects.bulk_create(rows, batch_size=1000)
     AuditHead.objects.filter(pk=head.pk).update(sequence=sequence, hash=previous)
 
 
