@@ -13,22 +13,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import signal
 import socket
 import sys
 import threading
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from devices.simulator.rack_disks import AnswerLost, CardGone, Rack, RackRefusal
 from devices.simulator.rack_faults import Fault
 from devices.simulator.rack_wire import Wire, WireError, socket_address
 from devices.simulator.store import StoreDamaged
 from devices.simulator.world import World
-
-
-class Stop(Exception):
-    """SIGTERM or SIGINT arrived, in the main thread."""
 
 
 def listen(path: Path) -> socket.socket:
@@ -55,9 +52,22 @@ def listen(path: Path) -> socket.socket:
     return server
 
 
-def serve(rack: Rack, server: socket.socket) -> None:
-    """Take connections until :class:`Stop`; each gets a thread of its own."""
-    while True:
+def signals() -> int:
+    """A descriptor that becomes readable at SIGTERM or SIGINT.
+
+    An exception raised by a handler would be lost when it strikes inside a destructor.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: None)
+    return reader
+
+
+def serve(rack: Rack, server: socket.socket, stop: int) -> None:
+    """Take connections until ``stop`` is readable; each gets a thread of its own."""
+    while stop not in select.select([server.fileno(), stop], [], [])[0]:
         connection, _ = server.accept()
         threading.Thread(target=talk, args=(rack, Wire(connection)), daemon=True).start()
 
@@ -133,8 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dir", type=Path, required=True, help="保存税盘状态的目录")
     parser.add_argument("--socket", type=Path, required=True, help="unix 套接字路径")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
+    stop = signals()
     try:
         options.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         rack = Rack(World.load(options.world), options.machine, options.dir)
@@ -142,19 +151,11 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError, KeyError, TypeError, RackRefusal, StoreDamaged) as error:
         print(f"rack: {error}", file=sys.stderr)
         return 2
-    except Stop:
-        return 0
-    try:
-        print("ready", flush=True)
-        serve(rack, server)
-    except Stop:
-        options.socket.unlink(missing_ok=True)
-        rack.stop()
+    print("ready", flush=True)
+    serve(rack, server, stop)
+    options.socket.unlink(missing_ok=True)
+    rack.stop()
     return 0
-
-
-def _stop(signum: int, frame: object) -> NoReturn:
-    raise Stop
 
 
 if __name__ == "__main__":
