@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 
+import django
 from celery import Celery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deploy.settings")
+django.setup()  # the bell, which is asked below, stands beside the models
 
-from django.conf import settings
+from django.conf import settings  # noqa: E402
 
-from clearing.bell import transport_url
+from clearing.bell import transport_url  # noqa: E402
 
 app = Celery("qingka")
 app.conf.update(

@@ -1,0 +1,228 @@
+"""Whether every disk ended as the simulated world says it should: the demo's judge.
+
+It believes the simulated disks (their state and their log of writes) and the stand-in bureau, and
+holds our own tables against them: a row that says "cleared" proves nothing here. Pure: it is handed
+what was seen and answers with sentences, one for each violation; no sentence, no violation.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clearing.bureau.standin import State
+from deploy.demonstration.expected import Expected, ExpectedDisk, ending
+from devices.protocol.month import Month
+from devices.simulator.evidence import DiskEvidence, Write, read_log, read_state
+
+DECLARE, CLEAR, VERIFY = "DECLARE_DUTY", "UPDATE_CONTROLS", "VERIFY_FISCAL_PIN"
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One simulated disk as it was found: what it says, and what was written to it."""
+
+    evidence: DiskEvidence
+    log: Sequence[Write]
+
+    def periods(self, command: str) -> list[str]:
+        return [write.period for write in self.log if write.command == command]
+
+    def verified(self, result: str) -> int:
+        return sum(
+            write.command == VERIFY and write.facts.get("result") == result for write in self.log
+        )
+
+    def is_cleared(self, period: Month) -> bool:
+        """By the dates on the disk alone."""
+        through = self.evidence.cleared_through
+        deadline = Month.of(self.evidence.issue_deadline)
+        return through is not None and through >= period.last and deadline > period.window
+
+    def is_reported(self, period: Month) -> bool:
+        through = self.evidence.reported_through
+        return through is not None and through >= period.last
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What our tables say of one disk. By period: ``states``, who reported and cleared, when the
+    first backup was kept; ``unconfirmed``: periods whose clear the bureau has not confirmed."""
+
+    device_no: str
+    tax_id: str
+    company: str
+    outcome: str = ""
+    reason: str = ""
+    code: str = ""
+    states: Mapping[str, str] = field(default_factory=dict)
+    reported_by: Mapping[str, str] = field(default_factory=dict)
+    cleared_by: Mapping[str, str] = field(default_factory=dict)
+    unconfirmed: Sequence[str] = ()
+    backups: Mapping[str, dt.datetime] = field(default_factory=dict)
+
+    @property
+    def ending(self) -> str:
+        return ending(self.outcome, self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """All of them, and where the chain of the audit trail is broken, if it is."""
+
+    disks: Sequence[Claim]
+    first_bad_sequence: int | None = None
+
+
+def look(folder: Path, expected: Expected) -> dict[str, Sight]:
+    """Read the simulated disks' own files. A disk that no rack ever had is left out."""
+    found = {}
+    for disk in expected.disks:
+        try:
+            evidence = read_state(folder, disk.device_no)
+        except FileNotFoundError:
+            continue
+        found[disk.device_no] = Sight(evidence, read_log(folder, disk.device_no))
+    return found
+
+
+def judge(
+    expected: Expected, sights: Mapping[str, Sight], bureau: State, claims: Claims
+) -> list[str]:
+    """Every violation in a sentence."""
+    found: list[str] = []
+    by_number = {claim.device_no: claim for claim in claims.disks}
+    for disk in expected.disks:
+        sight, claim = sights.get(disk.device_no), by_number.pop(disk.device_no, None)
+        if sight is None:
+            said = ["模拟税盘不存在 (no such simulated disk)"]
+        else:
+            said = [*_disk(disk, sight), *_bureau(disk, sight, bureau)]
+            said += _claim(disk, sight, claim, expected.period)
+        found += [f"{disk.company} {disk.device_no} [{disk.case}]: {each}" for each in said]
+    for claim in by_number.values():
+        why = "应无需清卡, 却有税盘" if claim.tax_id in expected.diskless else "名单之外的税盘"
+        found.append(f"{claim.company} {claim.device_no}: {why} (a disk that should not be there)")
+    if claims.first_bad_sequence is not None:
+        found.append(
+            f"操作留痕的链条在第 {claims.first_bad_sequence} 条断开 (the audit chain is broken)"
+        )
+    return found
+
+
+def result(expected: Expected, sights: Mapping[str, Sight], claims: Claims) -> dict[str, Any]:
+    """The result as ``--json`` writes it. ``writes``: reports and clears written to the disk."""
+    by_number = {claim.device_no: claim for claim in claims.disks}
+    disks = []
+    for disk in expected.disks:
+        claim, sight = by_number.get(disk.device_no), sights.get(disk.device_no)
+        writes = sight.evidence.declares + sight.evidence.clears if sight is not None else 0
+        disks.append(
+            {
+                "device_no": disk.device_no,
+                "tax_id": disk.tax_id,
+                "outcome": claim.ending if claim is not None else "",
+                "code": claim.code if claim is not None else "",
+                "writes": writes,
+            }
+        )
+    counts = Counter(str(disk["outcome"]) for disk in disks)
+    counts["no_disk"] = len(expected.diskless)
+    return {"counts": dict(counts), "disks": disks}
+
+
+def _disk(disk: ExpectedDisk, sight: Sight) -> Iterator[str]:
+    """The disk against the expectation."""
+    for command, verb, wanted in (
+        (DECLARE, "抄报 (reports)", disk.reports),
+        (CLEAR, "清卡 (clears)", disk.clears),
+    ):
+        periods = sight.periods(command)
+        for period, times in Counter(periods).items():
+            if times > 1:
+                yield f"{verb}: 属期 {period} 写了 {times} 次 (written {times} times)"
+        if list(dict.fromkeys(periods)) != wanted:
+            yield f"{verb}: 写入日志中为 {_list(periods)}, 应为 {_list(wanted)}"
+    evidence = sight.evidence
+    if (evidence.declares, evidence.clears) != (
+        len(sight.periods(DECLARE)),
+        len(sight.periods(CLEAR)),
+    ):
+        yield "税盘的计数与其写入日志不符 (its counters and its log differ)"
+    rolled, wanted_rolls = sight.verified("rolled"), len(disk.reports) + len(disk.clears)
+    if rolled != wanted_rolls:
+        yield f"PIN 更换 {rolled} 次, 应为 {wanted_rolls} 次 (PIN rolls)"
+    if sight.verified("wrong") != disk.tries_spent:
+        yield f"试错口令 {sight.verified('wrong')} 次, 应为 {disk.tries_spent} 次 (PIN tries spent)"
+    for name, seen, wanted_value in (
+        ("剩余口令次数 (PIN tries left)", evidence.tries, disk.tries),
+        ("开票截止日期 (issue deadline)", str(evidence.issue_deadline), disk.issue_deadline),
+        ("已抄报至 (reported through)", str(evidence.reported_through), disk.reported_through),
+        ("已清卡至 (cleared through)", str(evidence.cleared_through), disk.cleared_through),
+    ):
+        if seen != wanted_value:
+            yield f"{name}为 {seen}, 应为 {wanted_value}"
+
+
+def _bureau(disk: ExpectedDisk, sight: Sight, bureau: State) -> Iterator[str]:
+    """The bureau against the expectation and the disk."""
+    taken = {str(month) for number, month in bureau.reported() if number == disk.device_no}
+    if taken != set(disk.reports):
+        yield f"税局收到的抄报为 {_list(taken)}, 应为 {_list(disk.reports)} (reports at the bureau)"
+    confirmed = {
+        str(month): types
+        for (number, month), types in bureau.confirmed().items()
+        if number == disk.device_no
+    }
+    if set(confirmed) != set(disk.clears):
+        yield f"税局确认的清卡为 {_list(confirmed)}, 应为 {_list(disk.clears)} (confirmed clears)"
+    elif disk.clears:
+        deadlines = {each.deadline for each in confirmed[disk.clears[-1]].values()}
+        if deadlines != {str(sight.evidence.issue_deadline)}:
+            yield f"税局下发的截止日期 {_list(deadlines)} 与税盘不符 (deadlines differ)"
+
+
+def _claim(disk: ExpectedDisk, sight: Sight, claim: Claim | None, period: str) -> Iterator[str]:
+    """Our tables against the disk first, then against the expectation."""
+    if claim is None:
+        yield "我们的表中没有这个盘 (not in our tables)"
+        return
+    for text, state in claim.states.items():
+        month = Month.parse(text)
+        if state == "cleared" and not sight.is_cleared(month):
+            yield f"表中 {text} 为已清卡, 税盘并未清卡 (a row says cleared, the disk does not)"
+        if state != "cleared" and sight.is_cleared(month):
+            yield f"税盘 {text} 已清卡, 表中为 {state} (the disk is cleared, the row says not)"
+        if state == "to_clear" and not sight.is_reported(month):
+            yield f"表中 {text} 为已抄报, 税盘并未抄报 (a row says reported, the disk does not)"
+    for text in disk.clears:
+        if claim.states.get(text) != "cleared":
+            yield f"属期 {text} 应记为已清卡 (no row says that it is cleared)"
+        if claim.cleared_by.get(text) != "us":
+            yield f"属期 {text} 应记为本系统清卡 (should be cleared by us)"
+        if claim.reported_by.get(text) != "us":
+            yield f"属期 {text} 应记为本系统抄报 (should be reported by us)"
+    if claim.cleared_by.get(period, "") != disk.cleared_by:
+        yield f"属期 {period} 的清卡方为 {claim.cleared_by.get(period, '无')} (cleared by)"
+    if claim.unconfirmed:
+        yield f"属期 {_list(claim.unconfirmed)} 的清卡未向税局确认 (confirmation owed)"
+    for write in sight.log:
+        kept = claim.backups.get(write.period)
+        if write.command == CLEAR and (kept is None or kept > write.at):
+            yield f"属期 {write.period} 清卡前没有备份 (no backup before the clear)"
+    wanted, said = (disk.ending, disk.code), (claim.ending, claim.code)
+    if said != wanted:
+        yield f"办理结果为 {_end(*said)}, 应为 {_end(*wanted)} (outcome)"
+
+
+def _end(outcome: str, code: str) -> str:
+    return f"{outcome or '无'} {code}".strip()
+
+
+def _list(values: Sequence[str] | set[str] | Mapping[str, Any]) -> str:
+    ordered = values if isinstance(values, list) else sorted(values)
+    return "、".join(ordered) or "无"

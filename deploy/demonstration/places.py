@@ -1,0 +1,88 @@
+"""Where everything of one run of the stack lies, below one private folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.embedded import socket_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where things lie below one run folder; only the owner may look into it."""
+
+    root: Path
+
+    @property
+    def world(self) -> Path:
+        return self.root / "world.json"
+
+    @property
+    def expected(self) -> Path:
+        """What must come of the world."""
+        return self.root / "expected.json"
+
+    @property
+    def disks(self) -> Path:
+        """The simulated disks of all racks: a disk may be moved from one to another."""
+        return self.root / "disks"
+
+    @property
+    def bureau(self) -> Path:
+        return self.root / "bureau"
+
+    @property
+    def storage(self) -> Path:
+        return self.root / "storage"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def sockets(self) -> Path:
+        return socket_folder(self.root / "s")
+
+    def machine_config(self, name: str) -> Path:
+        return self.root / "machines" / f"{name}.toml"
+
+    def rack_socket(self, name: str) -> Path:
+        return self.sockets / f"rack-{zlib.crc32(name.encode()):08x}"
+
+    def write_machine_config(
+        self, name: str, *, server: str, token: str, broker: str, prefix: str, parallel: int
+    ) -> None:
+        """The configuration of a reader machine, which holds its token: readable by us alone."""
+        path = self.machine_config(name)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        values: dict[str, str | int] = {
+            "name": name,
+            "server": server,
+            "token": token,
+            "broker": broker,
+            "prefix": prefix,
+            "data_dir": str(path.with_suffix("")),
+            "rack_socket": str(self.rack_socket(name)),
+            "parallel": parallel,
+            "stop_seconds": 3,
+        }
+        # A JSON string without non-ASCII escapes is a TOML string, too.
+        text = "".join(
+            f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items()
+        )
+        write_private(path, text)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file as a whole; readable by its owner alone."""
+    new = path.with_name(path.name + ".new")
+    with contextlib.suppress(FileNotFoundError):
+        new.unlink()
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    new.replace(path)

@@ -1,0 +1,132 @@
+"""What our own tables say, for the progress bar, the closing table and the judge. Writes nothing.
+
+To be imported after ``django.setup()``; everything runs in one ``agency_scope`` of its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from django.db.models import Max, Min, Sum
+
+from agency import audit
+from agency.clock import real_now
+from agency.models import Agency, Membership
+from agency.scope import agency_scope
+from clearing.models import Backup, Batch, DiskPeriod, Run, StageResult
+from clearing.states import ENDED, Reason, RunState
+from deploy.demonstration.expected import ending
+from deploy.demonstration.judge import Claim, Claims
+from deploy.demonstration.people import AGENCY
+from devices.models import TaxDisk
+from devices.selectors import present_slots
+
+#: A run that waits for one of these waits for somebody; all others go on by themselves.
+_FOR_SOMEBODY = frozenset({Reason.DISK, Reason.FILING, Reason.BY_HAND, Reason.WINDOW})
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the work is. ``settled`` of ``total`` disks need nothing more from us."""
+
+    total: int = 0
+    settled: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def finished(self) -> bool:
+        return self.settled >= self.total
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Seconds: of waiting for disks and bureau, summed over all runs, and from the first claim to
+    the last word of a disk."""
+
+    device: float
+    bureau: float
+    wall: float
+
+
+def agency_id() -> int:
+    return Agency.objects.get(name=AGENCY).pk
+
+
+def progress() -> Progress:
+    with agency_scope(agency_id()):
+        runs = _newest_runs()
+        settled = sum(
+            run.state in ENDED or (run.state == RunState.WAITING and run.reason in _FOR_SOMEBODY)
+            for run in runs
+        )
+        return Progress(
+            TaxDisk.objects.filter(retired_at__isnull=True).count(),
+            settled,
+            Counter(ending(run.state, run.reason) for run in runs),
+        )
+
+
+def people() -> list[tuple[str, str, str]]:
+    """Login, name and role of everybody in the agency."""
+    with agency_scope(agency_id()):
+        return [
+            (member.user.username, member.name, member.get_role_display())
+            for member in Membership.objects.select_related("user").order_by("pk")
+        ]
+
+
+def started() -> bool:
+    """Whether the button was pressed at any time before."""
+    with agency_scope(agency_id()):
+        return Batch.objects.exists()
+
+
+def disks_present() -> int:
+    with agency_scope(agency_id()):
+        return present_slots(real_now()).count()
+
+
+def spent() -> Spent:
+    with agency_scope(agency_id()):
+        sums = StageResult.objects.aggregate(device=Sum("device_ms"), bureau=Sum("bureau_ms"))
+        span = Run.objects.aggregate(
+            first=Min("attempts__claimed_at"), last=Max("attempts__ended_at")
+        )
+    wall = (span["last"] - span["first"]).total_seconds() if span["last"] else 0.0
+    return Spent((sums["device"] or 0) / 1000, (sums["bureau"] or 0) / 1000, wall)
+
+
+def read_claims() -> Claims:
+    """Everything our tables claim about every disk."""
+    with agency_scope(agency_id()):
+        runs = {run.disk_id: run for run in _newest_runs()}
+        claims = []
+        for disk in TaxDisk.objects.select_related("company").order_by("pk"):
+            run = runs.get(disk.pk)
+            rows = DiskPeriod.objects.filter(disk=disk)
+            backups = Backup.objects.filter(disk_period__disk=disk)
+            claims.append(
+                Claim(
+                    device_no=disk.device_no or "",
+                    tax_id=disk.company.tax_id,
+                    company=disk.company.short_name,
+                    outcome=run.state if run else "",
+                    reason=run.reason if run else "",
+                    code=run.code if run else "",
+                    states={row.period: row.state for row in rows},
+                    reported_by={row.period: row.reported_by for row in rows if row.reported_by},
+                    cleared_by={row.period: row.cleared_by for row in rows if row.cleared_by},
+                    unconfirmed=[row.period for row in rows if row.confirm_owed],
+                    backups=dict(
+                        backups.values_list("disk_period__period")
+                        .annotate(first=Min("created_at"))
+                        .order_by()
+                    ),
+                )
+            )
+        return Claims(claims, audit.first_bad_sequence())
+
+
+def _newest_runs() -> list[Run]:
+    return list(Run.objects.order_by("disk_id", "-pk").distinct("disk_id"))

@@ -1,0 +1,317 @@
+"""Runs all of Qingka on this machine as real processes, each on a leash (:mod:`deploy.leash`).
+
+Embedded PostgreSQL and Valkey, web, server worker with beat, stand-in bureau (模拟税局), racks of
+simulated disks (模拟税盘), reader machines. For the demo and the reliability tests; production has
+systemd. Owns the start, the order of the end, and the killing of one reader machine. It never
+signals a process that it did not start, and no reader machine sees a secret of the server.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Self
+
+import psycopg
+
+from agency.sealing import KeyRing
+from deploy.demonstration.child import Child
+from deploy.demonstration.places import Places, write_private
+from deploy.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedValkey
+from deploy.private import locked, private_folder, within
+from deploy.roles import APP, OWNER, create_database, create_roles
+
+HOST = "127.0.0.1"
+MIGRATE = ("manage.py", "migrate", "--database", "owner", "--verbosity", "0")
+
+_DATABASE = "qingka"
+_START_SECONDS = 90.0
+_LEFTOVER_SECONDS = 30.0
+_MOST_RESTARTS = 20
+
+
+class StackError(RuntimeError):
+    """Something did not start, or ended by itself; the text shows the end of its log."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+class Stack:
+    """Everything of one run folder. ``world`` lies in the folder before the start, or is written
+    by ``prepare``: the commands (arguments of Python) between database and web, with the owner's
+    rights on the database, which also write the configurations of ``machines``.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        machines: Iterable[str],
+        prepare: Iterable[Iterable[str]] = (MIGRATE,),
+        clock_offset: float = 0.0,
+        limits_scale: float = 1.0,
+        port: int = 0,
+        durable: bool = True,
+    ) -> None:
+        self.places = Places(root.absolute())
+        self.machines = tuple(machines)
+        self.prepare = tuple(tuple(command) for command in prepare)
+        self.clock_offset = clock_offset
+        self._limits_scale = limits_scale
+        self._lock: IO[str] | None = None
+        self._tail: IO[str] | None = None
+        self._children: dict[str, Child] = {}
+        self._restarts = 0
+        self.port = port or free_port()
+        self.bureau_port = free_port()
+        root = self.places.root
+        self.postgres = EmbeddedPostgres(root / "pg", self.places.sockets, durable=durable)
+        self.valkey = EmbeddedValkey(root / "vk", self.places.sockets / "v", durable=durable)
+
+    def __enter__(self) -> Self:
+        self.take()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def bureau_url(self) -> str:
+        return f"http://{HOST}:{self.bureau_port}/"
+
+    def take(self) -> None:
+        """Make the run folder ours. Raises EmbeddedError while another stack has it."""
+        if self._lock is not None:
+            return
+        private_folder(self.places.root)
+        self._lock = locked(self.places.root / "lock", "Qingka")
+        # A killed stack's children are still ending: their leashes hold this one.
+        tail = self.places.root / "tail.lock"
+        if not within(_LEFTOVER_SECONDS, lambda: self._take_tail(tail)):
+            self._lock.close()
+            self._lock = None
+            raise EmbeddedError(f"Processes of an earlier run in {self.places.root} do not end.")
+
+    def _take_tail(self, path: Path) -> bool:
+        try:
+            self._tail = locked(path, "Qingka")
+        except EmbeddedError:
+            return False
+        return True
+
+    # -- the environment ------------------------------------------------------------------------
+
+    def environment(self, *, owner: bool = False) -> dict[str, str]:
+        """Of a process of the server; ``owner``: it may migrate. Makes the keys at first use."""
+        keys = self._keys()
+        values = {
+            **_plain_environment(),
+            "DJANGO_SETTINGS_MODULE": "deploy.settings",
+            "QINGKA_MODE": "practice",
+            "QINGKA_SECRET_KEY": keys["secret_key"],
+            "QINGKA_SEAL_KEYS": keys["seal_keys"],
+            "QINGKA_DATABASE_URL": self.postgres.url(APP, _DATABASE),
+            "QINGKA_REDIS_URL": self.valkey.url,
+            "QINGKA_ALLOWED_HOSTS": f"{HOST},localhost",
+            "QINGKA_STORAGE_DIR": str(self.places.storage),
+            "QINGKA_CLOCK_OFFSET": str(self.clock_offset),
+            "QINGKA_LIMITS_SCALE": str(self._limits_scale),
+        }
+        if owner:
+            values["QINGKA_OWNER_DATABASE_URL"] = self.postgres.url(OWNER, _DATABASE)
+        return values
+
+    def _keys(self) -> dict[str, str]:
+        """Kept in the run folder, so that a second start opens what the first one sealed."""
+        private_folder(self.places.root)
+        path = self.places.root / "keys.json"
+        if not path.exists():
+            keys = {"secret_key": secrets.token_urlsafe(50), "seal_keys": KeyRing.generate()}
+            write_private(path, json.dumps(keys))
+        found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    # -- start ----------------------------------------------------------------------------------
+
+    def start(self, *, reader_machines: bool = True) -> None:
+        """Start everything; returns when all can be asked. Raises StackError or EmbeddedError."""
+        self.take()
+        for folder in (self.places.logs, self.places.storage):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            with ThreadPoolExecutor() as together:
+                databases = [together.submit(self.valkey.start), together.submit(self._database)]
+                early = self.places.world.exists()
+                if early:
+                    self._start_simulated()
+                for done in databases:
+                    done.result()
+            self._start_web()
+            for number, command in enumerate(self.prepare):
+                self._run(f"prepare-{number}", command)
+            if not early:
+                self._start_simulated()
+            self._start_server_worker()
+            self.wait_ready()
+            for name in self.machines if reader_machines else ():
+                self.start_machine(name)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _database(self) -> None:
+        self.postgres.start()
+        with psycopg.connect(self.postgres.superuser_url(), autocommit=True) as conn:
+            create_roles(conn)
+            create_database(conn, _DATABASE)
+
+    def _start_simulated(self) -> None:
+        plain, world = _plain_environment(), ("--world", str(self.places.world))
+        place = ("--dir", str(self.places.bureau), "--port", str(self.bureau_port))
+        clock = ("--clock-offset", str(self.clock_offset))
+        self._start("bureau", ("-m", "clearing.bureau.standin", *world, *place, *clock), plain)
+        for name in self.machines:
+            place = ("--dir", str(self.places.disks), "--machine", name)
+            where = ("--socket", str(self.places.rack_socket(name)))
+            rack = ("-m", "devices.simulator.rack", *world, *place, *where)
+            self._start(f"rack-{name}", rack, plain)
+
+    def _start_web(self) -> None:
+        size = ("--workers", "2", "--threads", "12", "--keep-alive", "5", "--log-level", "warning")
+        web = ("-m", "gunicorn", "deploy.wsgi", "--bind", f"{HOST}:{self.port}", *size)
+        self._start("web", web, self.environment())
+
+    def _start_server_worker(self) -> None:
+        beat = ("-B", "--schedule", str(self.places.root / "beat-schedule"))
+        size = ("--pool", "threads", "--concurrency", "2")
+        alone = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+        worker = ("-m", "celery", "-A", "deploy.celery", "worker", *beat, *size, *alone)
+        self._start("server-worker", worker, self.environment())
+
+    def start_machine(self, name: str) -> None:
+        """Start a reader machine that does not run. Its configuration must be there."""
+        config = str(self.places.machine_config(name))
+        self._start(
+            name, ("-m", "clearing.worker", "run", "--config", config), _plain_environment()
+        )
+
+    def kill_machine(self, name: str) -> None:
+        """SIGKILL of a reader machine's program; its runs die with it, its disks do not."""
+        self._children.pop(name).kill()
+
+    def _start(self, name: str, arguments: Iterable[str], environment: Mapping[str, str]) -> Child:
+        if name in self._children:
+            raise StackError(f"{name} runs already")
+        if self._tail is None:
+            raise StackError("the run folder is not taken")
+        log = self.places.logs / f"{name}.log"
+        child = Child.start(name, arguments, environment, log=log, tail=self._tail.fileno())
+        self._children[name] = child
+        return child
+
+    def _run(self, name: str, command: tuple[str, ...]) -> None:
+        """Run one command to its end. Raises StackError when it fails."""
+        child = self._start(name, command, self.environment(owner=True))
+        status = child.wait()
+        del self._children[name]
+        if status:
+            raise StackError(f"{' '.join(command)}:\n{child.last_lines()}")
+
+    # -- while it runs --------------------------------------------------------------------------
+
+    def wait_ready(self) -> None:
+        """Until web, bureau and racks answer. Raises StackError."""
+        asked: list[tuple[str, Callable[[], bool]]] = [
+            ("web", lambda: _web_answers(f"{self.url}/healthz")),
+            ("bureau", lambda: _port_answers(self.bureau_port)),
+        ]
+        asked += [
+            (f"rack-{name}", lambda name=name: _socket_answers(self.places.rack_socket(name)))  # type: ignore[misc]
+            for name in self.machines
+        ]
+        for name, answers in asked:
+            if not within(_START_SECONDS, lambda a=answers: bool(self.ended()) or a()):  # type: ignore[misc]
+                raise StackError(f"{name} does not answer:\n{self._children[name].last_lines()}")
+            self.check()
+
+    def ended(self) -> list[Child]:
+        """Processes that ended though nobody asked them to."""
+        return [child for child in self._children.values() if child.ended]
+
+    def check(self) -> None:
+        """Raises StackError when a process has ended by itself."""
+        for child in self.ended():
+            said = child.last_lines()
+            raise StackError(f"{child.name} ended by itself, see {child.log}:\n{said}")
+
+    def tend(self) -> list[str]:
+        """Start reader machines again that ended by themselves, as systemd would; their names.
+
+        Raises StackError for anything else that ended, and when it happens too often."""
+        again = []
+        for child in self.ended():
+            if child.name not in self.machines or self._restarts >= _MOST_RESTARTS:
+                self.check()
+            self._restarts += 1
+            self._children.pop(child.name).wait()
+            self.start_machine(child.name)
+            again.append(child.name)
+        return again
+
+    def stop(self) -> None:
+        """End everything in good order: first who asks, then who answers; harmless twice."""
+        answering = {"web", "bureau", *(f"rack-{name}" for name in self.machines)}
+        for names in (set(self._children) - answering, answering):
+            group = [self._children.pop(name) for name in sorted(names & set(self._children))]
+            for child in group:
+                child.let_go()
+            for child in group:
+                child.wait()
+        self.valkey.stop()
+        self.postgres.stop()
+        for lock in (self._tail, self._lock):
+            if lock is not None:
+                lock.close()
+        self._tail = self._lock = None
+
+
+def _plain_environment() -> dict[str, str]:
+    """Ours, without anybody's settings and secrets."""
+    dropped = ("QINGKA_", "DJANGO_", "PYTHONDONTWRITEBYTECODE", "PYTEST_", "COV_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+
+
+def _web_answers(url: str) -> bool:
+    try:
+        # No proxy of the surroundings may come between us and ourselves.
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10):
+            return True
+    except urllib.error.HTTPError:
+        return True  # whatever it says, it answers
+    except OSError:
+        return False
+
+
+def _port_answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _socket_answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(os.fsencode(path)) == 0
