@@ -11,7 +11,7 @@ import logging
 import threading
 
 from celery import Celery
-from celery.worker import WorkController, state
+from celery.worker import state
 from kombu import Queue
 
 from clearing.worker.config import MachineConfig
@@ -46,7 +46,7 @@ def make_app(config: MachineConfig, runner: Runner) -> Celery:
         broker_transport_options={"global_keyprefix": config.prefix},
     )
 
-    @app.task(name=BELL_TASK)
+    @app.task(name=BELL_TASK, shared=False)
     def bell(*_: object, **__: object) -> None:
         runner.work()
 
@@ -59,11 +59,14 @@ class Ear:
     def __init__(self, app: Celery, parallel: int) -> None:
         self._app = app
         self._parallel = parallel
-        self._controller: WorkController | None = None
         self._thread = threading.Thread(target=self._listen, name="bell", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    @property
+    def listening(self) -> bool:
+        return self._thread.is_alive()
 
     def stop(self, within: float) -> None:
         """Hear no more; returns when the last task is done, or after ``within`` seconds."""
@@ -73,7 +76,7 @@ class Ear:
 
     def _listen(self) -> None:
         try:
-            self._controller = self._app.WorkController(
+            controller = self._app.WorkController(
                 pool="threads",
                 concurrency=self._parallel,
                 queues=[BELL_QUEUE],
@@ -81,7 +84,7 @@ class Ear:
                 without_mingle=True,
                 without_heartbeat=True,
             )
-            self._controller.start()
+            controller.start()
         except Exception as error:
             # The presence answers go on ringing.
             log_.error("broker: %s", place_of(error))

@@ -33,6 +33,8 @@ COMMAND = (sys.executable, "-m", "clearing.worker.child")
 
 #: Between two calls a child only thinks and writes its journal; starting takes a moment.
 _IDLE_SECONDS = 20.0
+#: What a write brought back is journaled before anything ends the child.
+_AFTER_WRITE_SECONDS = 2.0
 _LAST_WORDS_SECONDS = 5.0
 _LONGEST_TICK = 3600.0
 
@@ -82,6 +84,7 @@ class Overseer:
         self._stop_at: float | None = None
         self._call: _Call | None = None
         self._idle_since = steady()
+        self._spare_until = 0.0
         self._run_until = steady() + task.order.limits.run
         self._renewing: threading.Thread | None = None
         self._told = self._busy = False
@@ -183,6 +186,8 @@ class Overseer:
                 until = steady() + limit + margin(limit)
                 self._call = _Call(name, bool(event.get("writes")), until)
             case {"event": "end"}:
+                if self._call is not None and self._call.writes:
+                    self._spare_until = steady() + _AFTER_WRITE_SECONDS
                 self._call, self._idle_since = None, steady()
             case {"event": "settled"}:
                 self._told, self._code = True, str(event.get("code", ""))
@@ -207,7 +212,7 @@ class Overseer:
         ends.append(call.until if call is not None else self._idle_until())
         if self._stop_at is not None:
             ends.append(self._stop_at)
-        return min(ends)
+        return max(min(ends), self._spare_until)
 
     def _idle_until(self) -> float:
         return self._idle_since + max(_IDLE_SECONDS, self._task.order.limits.call)
