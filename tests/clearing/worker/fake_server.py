@@ -104,6 +104,11 @@ class FakeServer:
             self._changed.notify_all()
             return scripted or (200, self._usual(call))
 
+    def answer_unheard(self, call: Call) -> None:
+        """Act on a call whose answer will not arrive."""
+        with self._lock:
+            self._usual(call)
+
     def _usual(self, call: Call) -> dict[str, Any]:
         body = call.body
         match call.verb:
