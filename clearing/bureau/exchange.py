@@ -98,7 +98,7 @@ def _check_status(response: httpx.Response, *, acts: bool) -> None:
 
 def _unreachable(error: Exception, limit: _HardLimit, *, outcome_unknown: bool = False) -> Failure:
     # The two clocks run side by side: which of them rings first is chance.
-    timed_out = limit.over or isinstance(error, httpx.TimeoutException)
+    timed_out = limit.over or isinstance(error, httpx.ReadTimeout)
     return Failure(
         Code.BUREAU_UNREACHABLE,
         raw_code="Timeout" if timed_out else type(error).__name__,
