@@ -5,8 +5,9 @@ the stand-in does the reverse. Documents are GBK, at most 1 MB, ``<business id= 
 yylxdm="1">`` with ``<input>`` or ``<output>``; one ``<group>`` carries one unit, its ``fplxdm``
 being the 3-digit invoice types run together.
 
-It never lets a document do anything (no DTD, no entities, no network), and whatever arrives is
-either a message or ``Failure(bureau_garbled)``; no other exception leaves a parser here.
+The envelope itself, with everything that keeps a document from doing harm, is shared with the disks
+(``devices/protocol/envelope.py``). Whatever arrives is either a message or
+``Failure(bureau_garbled)``; no other exception leaves a parser here.
 
 Source: the vendor component interface (protocol-component.md). ``SBZTCX``, the ``sq`` of QLJS and
 QLJSJGQR (``YYYYMM``) and the serial ``lsh`` are ours.
@@ -21,24 +22,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from lxml import etree
-
 from clearing.bureau.port import BureauStatus, DiskAddress, Filing
 from clearing.bureau.refusals import is_success, refusal
 from devices.drivers.contract import ClearData, ClearRequest, ReportPackage, Unit
+from devices.protocol import envelope
+from devices.protocol.envelope import SIZE_LIMIT as SIZE_LIMIT
 from devices.protocol.failures import Code, Failure
 from devices.protocol.month import Month
 from devices.protocol.texts import N_
 
-SIZE_LIMIT = 1_000_000
-"""Bytes of the longest document, request or reply."""
-
-_DECLARATION = re.compile(
-    r"""\ufeff?<\?xml\s+version=["']1\.0["']\s+encoding=["']gbk["'][^>]*\?>""", re.I
-)
-_FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}", re.ASCII)
-_RETURN_CODE = re.compile(r"[0-9A-Za-z_.-]{1,32}", re.ASCII)
-_TYPES = re.compile(r"([0-9]{3}){1,30}", re.ASCII)
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 _FILINGS = {filing.value: filing for filing in Filing}
 
@@ -121,18 +113,19 @@ def build_request(request: Request) -> bytes:
         own = {name: text for name, text in request.fields.items() if name != "fplxdm"}
         groups.append({"fplxdm": "".join(request.unit.types), **own})
     try:
-        return _build(request.operation, "input", content, groups)
+        operation = request.operation
+        return envelope.build(operation.id, operation.comment, "input", content, groups)
     except ValueError as error:
         raise Failure(Code.DEVICE_GARBLED, detail=str(error)) from error
 
 
 def parse_request(data: bytes) -> Request:
     """Read a request, as the bureau's side does. Raises Failure(bureau_garbled)."""
-    business = _root(data)
-    operation = next((op for op in Operation if op.id == business.get("id")), None)
+    document = envelope.read(data, garbled=Code.BUREAU_GARBLED)
+    operation = next((op for op in Operation if op.id == document.id), None)
     if operation is None:
         _garbled(N_("未知的业务编号"))
-    content, groups = _content(business, "input")
+    content, groups = document.content("input")
     terminal = content.get("kpjh", "")
     if not _DIGITS.fullmatch(terminal) or len(terminal) > 6:
         _garbled(N_("开票机号不正确"))
@@ -152,7 +145,8 @@ def parse_request(data: bytes) -> Request:
 def build_reply(reply: Reply) -> bytes:
     """The document. Raises ValueError when a text cannot stand in XML."""
     content = {**reply.fields, "returncode": reply.code, "returnmsg": reply.text}
-    return _build(reply.operation, "output", content, reply.groups)
+    operation = reply.operation
+    return envelope.build(operation.id, operation.comment, "output", content, reply.groups)
 
 
 def parse_reply(data: bytes, operation: Operation) -> Reply:
@@ -160,12 +154,12 @@ def parse_reply(data: bytes, operation: Operation) -> Reply:
 
     Raises Failure(bureau_garbled): too long, not GBK, not well-formed, another id, no code.
     """
-    business = _root(data)
-    if business.get("id") != operation.id:
+    document = envelope.read(data, garbled=Code.BUREAU_GARBLED)
+    if document.id != operation.id:
         _garbled(N_("答复的业务编号与请求不符"))
-    content, groups = _content(business, "output")
+    content, groups = document.content("output")
     for answered in (content, *groups):
-        if "returncode" in answered and not _RETURN_CODE.fullmatch(answered["returncode"]):
+        if "returncode" in answered and not envelope.is_return_code(answered["returncode"]):
             _garbled(N_("返回代码不正确"))
     if "returncode" not in content:
         _garbled(N_("答复没有返回代码"))
@@ -220,97 +214,14 @@ def status_of(reply: Reply) -> BureauStatus:
     )
 
 
-# Documents
-
-
-def _build(
-    operation: Operation,
-    direction: str,
-    content: Mapping[str, str],
-    groups: Sequence[Mapping[str, str]],
-) -> bytes:
-    business = etree.Element("business", {"id": operation.id, "comment": operation.comment})
-    body = etree.SubElement(business, "body", {"yylxdm": "1"})
-    inner = etree.SubElement(body, direction)
-    for group in groups:
-        _fill(etree.SubElement(inner, "group"), group)
-    _fill(inner, content)
-    text = etree.tostring(business, encoding="unicode")
-    # Characters GBK lacks (rare name characters) go out as &#…;, which every parser reads.
-    document = '<?xml version="1.0" encoding="gbk"?>\n' + text
-    data = document.encode("gbk", "xmlcharrefreplace")
-    if len(data) > SIZE_LIMIT:
-        raise ValueError(N_("报文超过 1 MB"))
-    return data
-
-
-def _fill(element: etree._Element, texts: Mapping[str, str]) -> None:
-    for name, text in texts.items():
-        if not _FIELD_NAME.fullmatch(name) or name == "group":
-            raise ValueError(N_("字段名不能写入报文: {name!r}").format(name=name))
-        etree.SubElement(element, name).text = text
-
-
-def _root(data: bytes) -> etree._Element:
-    """The ``business`` element of a document, read by a parser that trusts nothing in it."""
-    if len(data) > SIZE_LIMIT:
-        _garbled(N_("报文超过 1 MB"))
-    try:
-        text = data.decode("gbk")
-    except UnicodeDecodeError:
-        _garbled(N_("报文不是 GBK 编码"))
-    declaration = _DECLARATION.match(text)
-    if declaration is None:
-        _garbled(N_("报文没有声明 GBK 编码"))
-    if "<!DOCTYPE" in text:
-        _garbled(N_("报文带有 DTD"))
-    parser = etree.XMLParser(
-        encoding="utf-8",
-        resolve_entities=False,
-        load_dtd=False,
-        dtd_validation=False,
-        no_network=True,
-        huge_tree=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
-    try:
-        root = etree.fromstring(text[declaration.end() :].strip().encode(), parser)
-    except (etree.LxmlError, ValueError):
-        _garbled(N_("报文不是完整的 XML"))
-    if root.tag != "business":
-        _garbled(N_("报文不是业务报文"))
-    return root
-
-
-def _content(
-    business: etree._Element, direction: str
-) -> tuple[dict[str, str], list[dict[str, str]]]:
-    """The texts of ``input`` or ``output``, and those of each group in it."""
-    inner = business.findall(f"body/{direction}")
-    if len(inner) != 1:
-        _garbled(N_("报文缺少 {part} 部分").format(part=direction))
-    groups = [_texts(group) for group in inner[0].findall("group")]
-    return _texts(inner[0]), groups
-
-
-def _texts(element: etree._Element) -> dict[str, str]:
-    """Name to text of the children that have no children themselves."""
-    texts: dict[str, str] = {}
-    for child in element:
-        if len(child) or child.tag == "group":
-            continue
-        name = str(child.tag)
-        if name in texts:
-            _garbled(N_("报文里字段重复: {name}").format(name=name[:40]))
-        texts[name] = (child.text or "").strip()
-    return texts
+# Parts
 
 
 def _types(text: str) -> tuple[str, ...]:
-    if not _TYPES.fullmatch(text):
+    types = envelope.split_types(text)
+    if types is None:
         _garbled(N_("发票类型代码不正确"))
-    return tuple(text[at : at + 3] for at in range(0, len(text), 3))
+    return types
 
 
 def _period(text: str) -> Month:
