@@ -56,6 +56,12 @@ def month(value: Any) -> str:
 
 
 @register.filter
+def period_name(value: Any) -> str:
+    """2026年2月属期."""
+    return _("%(month)s属期") % {"month": month(value)}
+
+
+@register.filter
 def words(value: str) -> str:
     """A text of the pure parts (marked with ``N_``), in the language of the request."""
     return _(value) if value else ""

@@ -21,7 +21,7 @@ from clearing.selectors.board import Row, complete, rows_of
 from clearing.selectors.company import PastMonth, months_by_company
 from clearing.selectors.deadlines import window_of
 from clearing.selectors.standing import Standing
-from clearing.selectors.words import Party
+from clearing.selectors.words import CLIENT_STEPS, Party
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,15 @@ class ClientCompany:
     @property
     def asked(self) -> list[str]:
         """What the agency waits for from the client."""
-        wanted = [
-            disk.step
+        entries = [
+            disk.trouble.entry
             for disk in self.row.disks
-            if disk.counts and disk.party == Party.CLIENT and disk.step
+            if disk.counts and disk.trouble is not None and disk.party == Party.CLIENT
+        ]
+        wanted = [
+            str(CLIENT_STEPS[entry.code])
+            for entry in entries
+            if entry is not None and entry.code in CLIENT_STEPS
         ]
         if any(disk.absent for disk in self.row.disks if disk.counts):
             wanted.append(_("代账机构在等税盘插上；如税盘在您手里，请送来。"))

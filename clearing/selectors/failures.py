@@ -11,11 +11,10 @@ from django.utils.translation import gettext as _
 
 from agency.models import Company
 from clearing.choices import FilingState
-from clearing.models import Run
 from clearing.selectors.board import Row, rows_of
 from clearing.selectors.lines import DiskLine
 from clearing.selectors.standing import Standing
-from clearing.selectors.words import CLASSES, Party, party_of
+from clearing.selectors.words import CLASSES, PASSWORD_CODES, Party, party_of
 from clearing.states import Reason, RunState
 from devices.protocol.catalogue import Entry, entry_of
 from devices.protocol.failures import Code
@@ -61,6 +60,11 @@ class Group:
         return self.raw.most_common(5)
 
     @property
+    def password(self) -> bool:
+        """Whether a new password may end it."""
+        return self.code in PASSWORD_CODES
+
+    @property
     def unlisted(self) -> bool:
         """Codes that nobody has explained yet: shown raw, for the supervisor."""
         return self.code in {Code.DEVICE_REFUSED, Code.BUREAU_REFUSED}
@@ -73,8 +77,10 @@ def groups(companies: QuerySet[Company], period: Month, today: dt.date) -> list[
         for line in row.disks:
             if line.counts and line.standing == Standing.NEEDS:
                 key, title, entry = _cause(line)
-                found.setdefault(key, Group(key, title, entry)).lines.append((row, line))
-    _add_raw(found)
+                group = found.setdefault(key, Group(key, title, entry))
+                group.lines.append((row, line))
+                if line.trouble is not None and line.trouble.raw:
+                    group.raw[line.trouble.raw] += 1
     return sorted(found.values(), key=lambda group: (-len(group.lines), group.code))
 
 
@@ -92,12 +98,3 @@ def _cause(line: DiskLine) -> tuple[str, str, Entry | None]:
         entry = entry_of(Code.COMPARISON_FAILED)
         return entry.code, _(entry.title), entry
     return "other", failed.code if failed else "", None
-
-
-def _add_raw(found: dict[str, Group]) -> None:
-    by_run = {run: group for group in found.values() for run in group.runs}
-    for run_id, code, text in Run.objects.filter(pk__in=list(by_run)).values_list(
-        "id", "raw_code", "raw_text"
-    ):
-        if code or text:
-            by_run[run_id].raw[f"{code} {text}".strip()] += 1

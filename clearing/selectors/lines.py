@@ -28,7 +28,7 @@ from devices.protocol.month import Month
 
 #: An issue deadline so near that the row is marked 将锁盘.
 SOON = dt.timedelta(days=3)
-_RUN = ("id", "disk_id", "state", "reason", "code", "detail", "stage", "intent", "next_try_at",
+_RUN = ("id", "disk_id", "state", "reason", "code", "raw_code", "raw_text", "detail", "stage", "intent", "next_try_at",
         "ended_at")  # fmt: skip
 _FINISHED = frozenset({FilingState.FILED, FilingState.NOT_DUE})
 
@@ -42,6 +42,8 @@ class RunLine:
     state: str
     reason: str
     code: str
+    raw_code: str
+    raw_text: str
     detail: str
     stage: str
     intent: str
@@ -52,6 +54,11 @@ class RunLine:
     def entry(self) -> Entry | None:
         """The catalogue's entry of the run's code; None without a code we know."""
         return entry_for(self.code)
+
+    @property
+    def raw(self) -> str:
+        """Code and text exactly as the device or the bureau gave them."""
+        return f"{self.raw_code} {self.raw_text}".strip()
 
     @property
     def intent_text(self) -> str:

@@ -72,6 +72,32 @@ _BY_CODE = {
 }
 
 
+_CLIENT_PASSWORD = _("请把税盘现在的口令告诉代账机构 (不要自己反复试，次数用完会锁死)。")
+_CLIENT_UPLOAD = _("请在开票软件里联网上传全部发票，完成后告诉代账机构。")
+#: What the client is asked for, in the client's own words.
+CLIENT_STEPS = {
+    Code.PASSWORD_WRONG: _CLIENT_PASSWORD,
+    Code.PASSWORD_LAST_TRIES: _CLIENT_PASSWORD,
+    Code.PASSWORD_MISSING: _CLIENT_PASSWORD,
+    Code.CERTIFICATE_PASSWORD_WRONG: _("请把税盘的证书口令告诉代账机构。"),
+    Code.INVOICES_PENDING: _CLIENT_UPLOAD,
+    Code.OFFLINE_LIMIT: _CLIENT_UPLOAD,
+    Code.ROLLS_PENDING: _("请在开票软件里完成发票读入或退回，完成后告诉代账机构。"),
+}
+#: Failures that a new password may end.
+PASSWORD_CODES = frozenset(
+    {
+        Code.PASSWORD_WRONG,
+        Code.PASSWORD_LAST_TRIES,
+        Code.PASSWORD_LOCKED,
+        Code.PASSWORD_MISSING,
+        Code.CERTIFICATE_PASSWORD_WRONG,
+        Code.CERTIFICATE_PASSWORD_LOCKED,
+        Code.PIN_UNKNOWN,
+    }
+)
+
+
 def party_of(code: Code, cls: FailureClass) -> Party:
     """Whose move a failure is."""
     return _BY_CODE.get(code, _BY_CLASS[cls])
