@@ -1,0 +1,160 @@
+"""What only a browser can show: rows that change by themselves, ticks that stay, narrow screens."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from agency import clock
+from agency.models import Agency
+from agency.scope import agency_scope
+from clearing.choices import PeriodState
+from clearing.models import Batch, Run
+from clearing.states import RunState
+from tests.browser.conftest import SignIn
+from tests.clearing import scenes
+from tests.conftest import NOW, MakeCompany, MakeDisk, Person
+
+pytestmark = pytest.mark.committed
+
+
+@pytest.fixture(autouse=True)
+def _morning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "now", lambda: NOW)
+
+
+def test_from_a_tick_to_a_running_batch(
+    sign_in: SignIn,
+    agency: Agency,
+    bookkeeper: Person,
+    make_company: MakeCompany,
+    make_disk: MakeDisk,
+) -> None:
+    for name in ("晨光商贸", "恒泰机械"):
+        make_disk(make_company(short_name=name, assigned_to=bookkeeper))
+    page = sign_in(bookkeeper)
+
+    page.get_by_label("勾选 晨光商贸").check()
+    expect(page.get_by_text("本页已勾选 1 户")).to_be_visible()
+    page.get_by_label("勾选本页").check()
+    expect(page.get_by_text("本页已勾选 2 户")).to_be_visible()
+    page.get_by_role("button", name="一键抄报清卡").click()
+    expect(page.get_by_text("将办理 2 只税盘")).to_be_visible()
+    page.get_by_role("button", name="确认一键抄报清卡").dblclick()
+
+    expect(page.get_by_text("已开始：2 次新办理")).to_be_visible()
+    expect(page.locator("#progress progress")).to_be_visible()
+    with agency_scope(agency.pk):
+        assert (Batch.objects.count(), Run.objects.count()) == (1, 2)
+
+
+def test_a_row_changes_by_itself_keeps_its_tick_and_polling_ends(
+    sign_in: SignIn,
+    agency: Agency,
+    supervisor: Person,
+    make_company: MakeCompany,
+    make_disk: MakeDisk,
+) -> None:
+    company = make_company(short_name="晨光商贸")
+    disk = make_disk(company)
+    run = scenes.run(disk, RunState.CLAIMED)
+    page = sign_in(supervisor)
+    row = page.get_by_role("row").filter(has_text="晨光商贸")
+    expect(row).to_contain_text("办理中")
+    page.get_by_label("勾选 晨光商贸").check()
+
+    scenes.period(disk, PeriodState.CLEARED)
+    with agency_scope(agency.pk):
+        run.state, run.lease_until, run.ended_at = RunState.DONE, None, NOW
+        run.save()
+
+    expect(row).to_contain_text("已清卡", timeout=10_000)
+    expect(page.get_by_label("勾选 晨光商贸")).to_be_checked()
+    expect(page.locator("#rows")).not_to_have_attribute("hx-trigger", re.compile("."))
+    expect(page.locator("#counter-cleared strong")).to_have_text("1", timeout=15_000)
+    expect(page.locator("#counters")).not_to_have_attribute("hx-trigger", re.compile("."))
+
+
+def test_everything_works_without_javascript(
+    sign_in: SignIn,
+    agency: Agency,
+    supervisor: Person,
+    make_company: MakeCompany,
+    make_disk: MakeDisk,
+) -> None:
+    make_disk(make_company(short_name="晨光商贸"))
+    page = sign_in(supervisor, javascript=False)
+
+    page.get_by_label("勾选 晨光商贸").check()
+    page.get_by_role("button", name="读盘", exact=True).click()
+    page.get_by_role("button", name="确认读盘").click()
+
+    assert "已开始：1 次新办理" in page.content()
+    with agency_scope(agency.pk):
+        assert Run.objects.count() == 1
+
+
+def test_the_keyboard_is_enough(
+    sign_in: SignIn, supervisor: Person, make_company: MakeCompany, make_disk: MakeDisk
+) -> None:
+    make_disk(make_company(short_name="晨光商贸"))
+    page = sign_in(supervisor)
+
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("跳到正文")).to_be_focused()
+    page.get_by_label("勾选 晨光商贸").focus()
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="读盘", exact=True).focus()
+    page.keyboard.press("Enter")
+    # The confirmation waits with its button under the finger.
+    expect(page.get_by_role("button", name="确认读盘")).to_be_focused()
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_text("已开始：1 次新办理")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [375, 1440])
+@pytest.mark.parametrize("dark", [False, True])
+def test_no_page_is_wider_than_the_screen(
+    sign_in: SignIn,
+    supervisor: Person,
+    make_company: MakeCompany,
+    make_disk: MakeDisk,
+    width: int,
+    dark: bool,
+) -> None:
+    company = make_company(short_name="晨光商贸", assigned_to=supervisor)
+    disk = make_disk(company)
+    row = scenes.period(disk, PeriodState.TO_REPORT)
+    batch = scenes.run(disk, RunState.FAILED, code="invoices_pending").batch
+    page = sign_in(supervisor, width=width, dark=dark)
+
+    for path in (
+        "/",
+        f"/companies/{company.pk}",
+        "/failures",
+        "/batches",
+        f"/batches/{batch.pk}",
+        "/audit",
+        "/import/",
+        f"/disks/{disk.pk}/password",
+        f"/periods/{row.pk}/by-hand",
+        f"/act/confirm?action=report_and_clear&company={company.pk}",
+    ):
+        response = page.goto(path)
+        assert response is not None and response.status == 200, path
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+def test_the_client_reads_the_answer_on_a_phone(
+    sign_in: SignIn, client_person: Person, make_company: MakeCompany, make_disk: MakeDisk
+) -> None:
+    scenes.period(make_disk(make_company(assigned_to=client_person)), PeriodState.CLEARED)
+    page = sign_in(client_person, width=375)
+
+    answer = page.get_by_text("本月已清卡")
+
+    expect(answer).to_be_in_viewport()
+    expect(answer).to_have_class(re.compile("green"))
