@@ -62,6 +62,8 @@ class Ear:
         self._thread = threading.Thread(target=self._listen, name="bell", daemon=True)
 
     def start(self) -> None:
+        # The pool's threads look a task up in the default app, whichever app took the message.
+        self._app.set_default()
         self._thread.start()
 
     @property

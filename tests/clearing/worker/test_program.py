@@ -9,9 +9,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
-from celery import Celery
+from celery import Celery, _state
 from celery.worker import state
 
 from clearing.worker.__main__ import main
@@ -19,6 +21,8 @@ from clearing.worker.app import BELL_QUEUE, BELL_TASK, Ear, make_app
 from clearing.worker.config import MachineConfig
 from clearing.worker.runner import Runner
 from deploy.embedded import EmbeddedValkey
+from devices.broker import grant_account
+from devices.models import Machine
 from devices.simulator.rack_faults import Mode
 from tests.clearing.worker.fake_server import TOKEN
 from tests.clearing.worker.house import House
@@ -153,9 +157,11 @@ class Bell(Runner):
 
 
 @pytest.fixture
-def no_stop() -> Iterator[None]:
-    """Celery keeps its wish to stop in a module."""
+def apart() -> Iterator[None]:
+    """Celery keeps its default app and its wish to stop in modules."""
+    before = _state.default_app  # type: ignore[attr-defined]
     yield
+    _state.set_default_app(before)
     state.should_stop = None
 
 
@@ -166,11 +172,14 @@ def ring(url: str, prefix: str, *args: object) -> None:
     app.close()
 
 
-def test_a_bell_under_this_machine_s_prefix_rings(
-    valkey: EmbeddedValkey, tmp_path: Path, no_stop: None
+def test_the_bell_rings_over_the_account_that_the_server_gives_a_machine(
+    valkey: EmbeddedValkey, tmp_path: Path, apart: None
 ) -> None:
+    """No channel, no key but its own, few commands: Celery as it is set up here needs no more."""
+    machine = cast(Machine, SimpleNamespace(broker_account=PREFIX.rstrip(":")))
     url = transport(valkey)
-    config = MachineConfig("http://h", TOKEN, tmp_path, broker=url, prefix=PREFIX)
+    account = grant_account(machine)
+    config = MachineConfig("http://h", TOKEN, tmp_path, broker=account, prefix=PREFIX)
     runner = Bell()
     ear = Ear(make_app(config, runner), 2)
     ring(url, "m8:")  # somebody else's
@@ -184,6 +193,18 @@ def test_a_bell_under_this_machine_s_prefix_rings(
     finally:
         ear.stop(20)
     assert not ear.listening
+
+
+def test_a_bell_has_the_program_claim_at_once(
+    house: House, program: Program, valkey: EmbeddedValkey
+) -> None:
+    """Presence says that nothing can run, so only the broker can have told."""
+    machine = cast(Machine, SimpleNamespace(broker_account=PREFIX.rstrip(":")))
+    program(broker=grant_account(machine))
+    house.server.wait_for("presence")
+    house.server.orders = [house.order()]
+    ring(transport(valkey), PREFIX)
+    assert house.server.wait_for("settle").body["outcome"]["end"] == "done"
 
 
 def test_the_worker_s_redis_account_needs_no_channel(tmp_path: Path) -> None:
