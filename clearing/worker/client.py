@@ -49,6 +49,10 @@ class Unreachable(ServerError):
     """No answer within the time; it may have been acted on."""
 
 
+class Unwell(Unreachable):
+    """The server answered that it cannot now (5xx, 429): perhaps only this call."""
+
+
 class Refused(ServerError):
     """The server answered and said no: 401 unknown token, 403 revoked, 426 worker too old, …"""
 
@@ -265,7 +269,7 @@ class ServerClient:
             except Refused as error:
                 if error.status not in _AGAIN:
                     raise
-                problem = Unreachable(str(error))
+                problem = Unwell(str(error))
             wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - spreads machines, guards nothing
             if steady() + wait >= until:
                 raise problem

@@ -10,7 +10,7 @@ import logging
 from typing import Any
 
 from clearing.wire import FactKind
-from clearing.worker.client import WITHIN_SECONDS, Refused, ServerClient, ServerError
+from clearing.worker.client import WITHIN_SECONDS, Refused, ServerClient, ServerError, Unwell
 from clearing.worker.journal import AttemptLog, Busy, Journal
 
 log_ = logging.getLogger(__name__)
@@ -63,12 +63,21 @@ def _salvage(
 
 
 def flush(journal: Journal, client: ServerClient, *, within: float = WITHIN_SECONDS) -> int:
-    """Deliver every dead attempt; how many. Raises ServerError at the first that cannot be."""
+    """Deliver every dead attempt; how many. Raises ServerError when some could not be.
+
+    One that the server stumbles over does not hold up the others' PINs; a server that is away does.
+    """
     delivered = 0
+    stumbled: Unwell | None = None
     for log in journal.dead():
         with log:
-            deliver(log, journal, client, within=within)
-            delivered += 1
+            try:
+                deliver(log, journal, client, within=within)
+                delivered += 1
+            except Unwell as error:
+                stumbled = error
+    if stumbled is not None:
+        raise stumbled
     return delivered
 
 

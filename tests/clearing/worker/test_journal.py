@@ -159,6 +159,19 @@ def test_nothing_is_dropped_before_the_server_took_it(
     assert len(server.facts["a1"]) == 2
 
 
+def test_one_attempt_the_server_stumbles_over_holds_up_no_other(
+    journal: Journal, client: ServerClient, server: FakeServer
+) -> None:
+    filled(journal, 1, "a1", run_id=7).close()
+    filled(journal, 1, "a2", run_id=8).close()
+    server.scripts["*"] = lambda call: (500, {}) if call.run_id == 7 else None
+    with pytest.raises(ServerError):
+        flush(journal, client, within=0.3)
+    assert [call.run_id for call in server.calls] == [8]
+    server.scripts.clear()
+    assert flush(journal, client) == 1
+
+
 def test_a_lost_lease_takes_the_facts_and_ends_the_log(
     journal: Journal, client: ServerClient, server: FakeServer
 ) -> None:
