@@ -164,7 +164,7 @@ def pin_delivered(*, disk: TaxDisk, machine: Machine, generation: int, pin: byte
     disk = TaxDisk.objects.select_for_update().get(pk=disk.pk)
     newer = generation > disk.pin_generation
     if newer:
-        disk.device_password = seal(pin, context=disk.seal_context)
+        disk.device_password = seal(_pin_text(pin), context=disk.seal_context)
         disk.pin_generation = generation
         disk.password_state = PasswordState.GOOD
         disk.tries_left = None
@@ -177,6 +177,12 @@ def pin_delivered(*, disk: TaxDisk, machine: Machine, generation: int, pin: byte
     _close_intent(disk, machine, generation)
     disk.save()
     return newer
+
+
+def _pin_text(pin: bytes) -> str:
+    """A PIN as an order carries it: its characters, or hexadecimal where it has others."""
+    text = pin.decode("latin-1")
+    return text if text.isascii() and text.isprintable() else pin.hex().upper()
 
 
 @transaction.atomic

@@ -65,6 +65,15 @@ def test_a_new_password_starts_a_generation_that_older_pins_do_not_replace(
         assert disk_passwords(TaxDisk.objects.get(pk=disk.pk))[0] == "MARK0002"
 
 
+def test_a_pin_of_any_bytes_travels_as_text(
+    agency: Agency, disk: TaxDisk, machine: Machine
+) -> None:
+    with agency_scope(agency.pk):
+        for step, (pin, text) in enumerate([(b"ABCD0001", "ABCD0001"), (b"\xff" * 8, "FF" * 8)], 2):
+            pin_delivered(disk=disk, machine=machine, generation=step, pin=pin)
+            assert disk_passwords(TaxDisk.objects.get(pk=disk.pk))[0] == text
+
+
 def test_while_a_pin_is_being_rolled_no_password_is_entered_over_it(
     agency: Agency, disk: TaxDisk, machine: Machine
 ) -> None:
