@@ -6,8 +6,8 @@ how many days a kind is off is known to ``devices/drivers/dates.py`` alone.
 Must never: accept a field it cannot explain. Every class has ``of(answer)`` for a successful answer
 and raises Failure(device_garbled) naming the field, never its content.
 
-◇ Amounts are yuan with at most two decimals. ◇ ``qtxx`` of SKSBBH tells a training disk (``PX``) and
-a deregistered one (``ZX``): no public source says how a disk tells, so both stand here alone.
+◇ Amounts are yuan with at most two decimals. ◇ ``qtxx`` of SKSBBH tells a training disk (``PX``)
+and a deregistered one (``ZX``): no public source says how a disk tells, so both stand here alone.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class DeviceNo:
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """SKPXXCX. ``types``: the authorised invoice types that need a disk; ``clock``: raw ``dqsz``."""
+    """SKPXXCX. ``types``: the authorised types that need a disk; ``clock``: raw ``dqsz``."""
 
     device_no: str
     tax_id: str
@@ -150,7 +150,8 @@ class OtherInfo:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """TJXXCX: pieces, and amounts and taxes in fen, summed over the groups."""
+    """TJXXCX: pieces, and amounts and taxes in fen, summed over the groups. Returned amounts (负数)
+    are counted without their sign: vendors write them with and without. ◇"""
 
     valid_count: int
     return_count: int
@@ -174,8 +175,8 @@ class Statistics:
             void_count=counted("zffpfs", "fffpfs"),
             valid_fen=summed("zsfpljje"),
             valid_tax_fen=summed("zsfpljse"),
-            return_fen=summed("fsfpljje"),
-            return_tax_fen=summed("fsfpljse"),
+            return_fen=abs(summed("fsfpljje")),
+            return_tax_fen=abs(summed("fsfpljse")),
         )
 
 

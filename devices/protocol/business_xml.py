@@ -8,8 +8,8 @@ Must never: show a password. A request keeps its texts out of its representation
 from here carries one. Whatever arrives is an answer or Failure(device_garbled).
 
 Sources: protocol-component.md; public middleware for tax-control registers
-(isliulin/CJ_FWSK_MIDDLEWARE) for the order SKSBQTYXXCX → SJCB → WLCB. ◇ marks our choices: a unit of
-several types is asked for with its types run together in ``fplxdm``, as the bureau's groups are;
+(isliulin/CJ_FWSK_MIDDLEWARE) for the order SKSBQTYXXCX → SJCB → WLCB. ◇ marks our choices: a unit
+of several types is asked for with its types run together in ``fplxdm``, as the bureau's groups are;
 ``jqbh`` carries the device number, so that a component with many disks knows which one is meant.
 """
 

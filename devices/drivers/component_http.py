@@ -1,0 +1,158 @@
+"""The way to a component over HTTP: ``POST http://host:port/SKServer/SKDo``, GBK documents.
+
+Owns the limits of a call: one hard time limit over everything (a component that drips a byte a
+second does not stretch it), the size of a reply while it arrives, no redirects, no proxy from the
+environment. Plain HTTP: a component has no certificate and stands on its own machine or beside it.
+
+Must never: send a document twice, follow a component elsewhere, or log what it carries.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from devices.protocol.envelope import SIZE_LIMIT
+from devices.protocol.failures import Code, Failure
+from devices.protocol.texts import N_
+
+PATH = "/SKServer/SKDo"
+
+_HEADERS = {
+    "Content-Type": "text/xml; charset=gbk",
+    "Accept-Encoding": "identity",
+    # A connection per call: the hard limit ends a call by cutting its connection.
+    "Connection": "close",
+}
+#: The document cannot have arrived.
+_NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+)
+
+
+class HttpTransport:
+    """A component at ``address``: ``http://host:port``, or with the path written out.
+
+    Raises Failure(machine_fault) for an address that is none. ``client``: one to test with; it is
+    not closed here.
+    """
+
+    def __init__(self, address: str, *, client: httpx.Client | None = None) -> None:
+        try:
+            url = httpx.URL(address)
+        except (httpx.InvalidURL, TypeError):
+            raise Failure(Code.MACHINE_FAULT, detail=N_("组件地址不正确")) from None
+        if url.scheme != "http" or not url.host or url.userinfo:
+            raise Failure(Code.MACHINE_FAULT, detail=N_("组件地址不正确"))
+        self._url = url if url.path not in ("", "/") else url.copy_with(path=PATH)
+        self._owns_client = client is None
+        self._client = client or httpx.Client(trust_env=False, follow_redirects=False)
+
+    @property
+    def address(self) -> str:
+        return str(self._url)
+
+    def operate(self, document: bytes, *, seconds: float) -> bytes:
+        """Send and return the body of a 200 answer, at most SIZE_LIMIT bytes.
+
+        Raises Failure: no_answer (no connection, time over, any other status), device_garbled (a
+        reply that is too long).
+        """
+        with _HardLimit(seconds) as limit:
+            try:
+                return self._exchange(document, seconds, limit)
+            except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+                raise Failure(
+                    Code.NO_ANSWER,
+                    raw_code="Timeout" if limit.over else type(error).__name__,
+                    outcome_unknown=not isinstance(error, _NOT_SENT),
+                ) from None
+
+    def close(self) -> None:
+        if self._owns_client:
+            self._client.close()
+
+    def _exchange(self, document: bytes, seconds: float, limit: _HardLimit) -> bytes:
+        with self._client.stream(
+            "POST",
+            self._url,
+            content=document,
+            headers=_HEADERS,
+            timeout=httpx.Timeout(seconds),
+            follow_redirects=False,
+            extensions={"trace": limit.trace},
+        ) as response:
+            if response.status_code != httpx.codes.OK:
+                raise Failure(
+                    Code.NO_ANSWER, raw_code=f"HTTP {response.status_code}", outcome_unknown=True
+                )
+            body = bytearray()
+            for chunk in response.iter_raw():
+                body += chunk
+                if len(body) > SIZE_LIMIT:
+                    raise Failure(
+                        Code.DEVICE_GARBLED, detail=N_("报文超过 1 MB"), outcome_unknown=True
+                    )
+            # Without a length, an answer that was cut off looks complete.
+            if limit.over:
+                raise httpx.ReadTimeout("", request=response.request)
+            return bytes(body)
+
+
+class _HardLimit:
+    """Ends a call when its time is over, wherever it hangs, by cutting its connection.
+
+    httpx limits each read and write by itself; nothing in it limits their sum.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.over = False
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._timer.cancel()
+        with self._lock:
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+
+    def trace(self, event: str, info: dict[str, Any]) -> None:
+        """httpx tells of each step; the one that matters is the new connection."""
+        if event != "connection.connect_tcp.complete":
+            return
+        with self._lock:
+            self._socket = info["return_value"].get_extra_info("socket").dup()
+            if self.over:
+                self._cut()
+
+    def _end(self) -> None:
+        with self._lock:
+            self.over = True
+            self._cut()
+
+    def _cut(self) -> None:
+        if self._socket is None:
+            return
+        with contextlib.suppress(OSError):  # the other side was faster
+            self._socket.shutdown(socket.SHUT_RDWR)
