@@ -12,6 +12,7 @@ from agency.access import Viewer, access_company, companies_of, require
 from agency.choices import Act
 from agency.models import Company
 from clearing.selectors.board import Query, board
+from clearing.selectors.failures import groups
 from devices.protocol.month import Month
 
 
@@ -26,10 +27,15 @@ def numbers(values: Iterable[str]) -> list[int]:
 def chosen_companies(
     viewer: Viewer, values: QueryDict, act: Act, period: Month, today: dt.date
 ) -> QuerySet[Company]:
-    """The ticked companies, or with ``all`` every one that matches the board's filter.
+    """The ticked companies; with ``all`` every one that matches the board's filter, with ``code``
+    those of one cause of failure (a list of ids could outgrow an address).
 
     The first that is not the viewer's decides between 404 and 403, as for a single company."""
     mine = companies_of(viewer)
+    if values.get("code"):
+        require(viewer, act)
+        causes = {group.code: group.companies for group in groups(mine, period, today)}
+        return mine.filter(pk__in=causes.get(str(values["code"]), []))
     if values.get("all"):
         require(viewer, act)
         rows = board(mine, Query.of(values), period, today).rows

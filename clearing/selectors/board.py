@@ -187,9 +187,8 @@ def rows_of(companies: QuerySet[Company], period: Month, today: dt.date) -> list
         company["id"]: Row(**company)
         for company in companies.values("id", "short_name", "name", "tax_id")
     }
-    for line in lines_of(companies, period, today):
-        if line.company_id in rows:
-            rows[line.company_id].disks.append(line)
+    for line in lines_of(list(rows), period, today):
+        rows[line.company_id].disks.append(line)
     for row in rows.values():
         row.settle()
     return list(rows.values())

@@ -112,7 +112,7 @@ class RunView:
 def row_of(company: Company, period: Month, today: dt.date) -> Row:
     """The company as the board shows it, retired disks listed too."""
     row = Row(company.pk, company.short_name, company.name, company.tax_id)
-    row.disks = lines_of(Company.objects.filter(pk=company.pk), period, today, with_retired=True)
+    row.disks = lines_of([company.pk], period, today, with_retired=True)
     row.settle()
     return row
 

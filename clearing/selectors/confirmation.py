@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy
 
 from agency.choices import Act
 from agency.models import Company
-from clearing.choices import Intent, PeriodState
+from clearing.choices import PeriodState
 from clearing.selectors.board import Row, rows_of
 from clearing.selectors.lines import DiskLine
 from clearing.states import RunState
@@ -131,6 +131,8 @@ def _filing(result: Preview, row: Row) -> None:
     marked = [line for line in counted if line.marked_at is not None]
     if not counted:
         result.skipped[_("没有税盘 (数电)，无需清卡")] += 1
+    elif result.action == ActionKind.MARK_FILED and _all_cleared(counted):
+        result.skipped[_("本月已清卡")] += 1
     elif result.action == ActionKind.MARK_FILED and len(marked) == len(counted):
         result.skipped[_("已标记申报")] += 1
     elif result.action == ActionKind.UNMARK_FILED and not marked:
@@ -141,5 +143,5 @@ def _filing(result: Preview, row: Row) -> None:
             result.warnings.append(row.short_name)
 
 
-def intent_of(action: ActionKind) -> Intent:
-    return Intent(action.value)
+def _all_cleared(lines: list[DiskLine]) -> bool:
+    return all(line.state == PeriodState.CLEARED for line in lines)

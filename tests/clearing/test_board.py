@@ -244,6 +244,17 @@ def test_a_later_success_or_cancel_is_told_from_a_failure(
     assert counts(look(supervisor)) == {"": 2, "to_report": 1, "needs": 1}
 
 
+def test_a_retry_that_waits_for_its_disk_is_the_answer_to_the_failure(
+    supervisor: Person, make_company: MakeCompany, make_disk: MakeDisk
+) -> None:
+    disk = make_disk(make_company())
+    scenes.period(disk, PeriodState.TO_REPORT)
+    scenes.run(disk, RunState.FAILED, code="no_answer")
+    scenes.run(disk, RunState.WAITING, reason=Reason.DISK)
+
+    assert counts(look(supervisor)) == {"": 1, "to_report": 1}
+
+
 def test_flags_stand_beside_the_standing(
     supervisor: Person, make_company: MakeCompany, make_disk: MakeDisk
 ) -> None:

@@ -122,6 +122,30 @@ def test_all_that_match_a_filter_can_be_chosen_at_once(
     assert "所选 2 户" in page
 
 
+def test_a_cause_of_failure_chooses_its_companies(
+    login: Login, supervisor: Person, make_company: MakeCompany, make_disk: MakeDisk
+) -> None:
+    for code in ("no_answer", "no_answer", "wrong_disk"):
+        scenes.run(make_disk(make_company()), RunState.FAILED, code=code)
+    client = login(supervisor)
+
+    assert "所选 2 户" in confirm(client, "retry", code="no_answer")
+    nothing = client.get("/act/confirm", {"action": "retry", "code": "x"}, follow=True)
+    assert "请先勾选客户" in nothing.content.decode()
+
+
+def test_a_cleared_company_needs_no_filing_mark(
+    login: Login, supervisor: Person, make_company: MakeCompany, make_disk: MakeDisk
+) -> None:
+    company = make_company()
+    scenes.period(make_disk(company), PeriodState.CLEARED)
+
+    page = confirm(login(supervisor), "mark_filed", company)
+
+    assert "没有可以办理的" in page
+    assert "本月已清卡 <strong>1</strong>" in page
+
+
 def test_marking_warns_of_unreported_disks_and_can_be_taken_back(
     login: Login,
     agency: Agency,
