@@ -145,7 +145,8 @@ class IcCardDisk:
         """
         identity = self.identify()
         files: dict[str, str | list[str]] = {
-            f"{file:04X}": self._binary(file).hex() for file in _LENGTHS
+            "EF01": self._binary(FileId.CONTROL).hex(),
+            "EF02": identity.raw["ef02"],
         }
         for file in _RECORD_FILES:
             files[f"{file:04X}"] = [record.hex() for record in self._records(file)]
