@@ -1,0 +1,277 @@
+"""The demo's judge finds every lie that is planted, and none where there is none."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from clearing.bureau.standin import State
+from clearing.bureau.standin.state import Confirmed, Reported
+from deploy.demonstration.expected import Expected, ExpectedDisk
+from deploy.demonstration.judge import CLEAR, DECLARE, VERIFY, Claim, Claims, Sight, judge, result
+from deploy.demonstration.scenario import Case, build, clients
+from devices.protocol.month import Month
+from devices.simulator.evidence import DiskEvidence, Write
+
+WINDOW = Month(2026, 11)
+START = dt.datetime(2026, 11, 9, 2, 12, tzinfo=dt.UTC)
+
+
+@dataclass
+class Scene:
+    """What the judge is shown; truthful until a test changes it."""
+
+    expected: Expected
+    sights: dict[str, Sight]
+    bureau: State
+    claims: dict[str, Claim]
+    first_bad: int | None = None
+
+    def of(self, case: Case) -> str:
+        return next(d.device_no for d in self.expected.disks if d.case == case.value)
+
+    def verdict(self) -> list[str]:
+        claims = Claims(list(self.claims.values()), self.first_bad)
+        return judge(self.expected, self.sights, self.bureau, claims)
+
+    def write(self, device_no: str, command: str, period: str, **facts: Any) -> None:
+        """One more write on a disk, counted and logged as a rack does it."""
+        sight = self.sights[device_no]
+        writes = dict(sight.evidence.writes)
+        writes[command] = writes.get(command, 0) + 1
+        number = len(sight.log) + 1
+        at = START + dt.timedelta(minutes=number)
+        entry = Write(number, at, command, period, facts)
+        self.sights[device_no] = Sight(replace(sight.evidence, writes=writes), [*sight.log, entry])
+
+    def change(self, device_no: str, **values: Any) -> None:
+        self.claims[device_no] = replace(self.claims[device_no], **values)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    """Everything went as it should."""
+    _world, expected = build(WINDOW, clients())
+    scene = Scene(expected, {}, State(), {})
+    for disk in expected.disks:
+        scene.sights[disk.device_no] = Sight(_evidence(disk), [])
+        for _ in range(disk.tries_spent):
+            scene.write(disk.device_no, VERIFY, "", result="wrong")
+        for period in disk.reports:
+            scene.write(disk.device_no, VERIFY, "", result="rolled")
+            scene.write(disk.device_no, DECLARE, period)
+            record = scene.bureau.open_record(disk.device_no, Month.parse(period))
+            record.reported["025"] = Reported("", "MN1", "d1")
+            if period in disk.clears:
+                scene.write(disk.device_no, VERIFY, "", result="rolled")
+                scene.write(disk.device_no, CLEAR, period)
+                record.confirmed["025"] = Confirmed("", "MQ1", disk.issue_deadline)
+        scene.claims[disk.device_no] = _claim(disk, expected.period)
+    return scene
+
+
+def _evidence(disk: ExpectedDisk) -> DiskEvidence:
+    day = dt.date.fromisoformat
+    return DiskEvidence(
+        device_no=disk.device_no,
+        tax_id=disk.tax_id,
+        issue_deadline=day(disk.issue_deadline),
+        cleared_through=day(disk.cleared_through),
+        reported_through=day(disk.reported_through),
+        tries=disk.tries,
+        pin_generation=len(disk.reports) + len(disk.clears),
+        writes={},
+    )
+
+
+def _claim(disk: ExpectedDisk, period: str) -> Claim:
+    states = dict.fromkeys(disk.reports, "to_clear") | dict.fromkeys(disk.clears, "cleared")
+    cleared_by = dict.fromkeys(disk.clears, "us")
+    if disk.cleared_by == "elsewhere":
+        states[period], cleared_by = "cleared", {period: "elsewhere"}
+    return Claim(
+        disk.device_no,
+        disk.tax_id,
+        disk.company,
+        disk.outcome,
+        disk.reason,
+        disk.code,
+        states=states,
+        reported_by=dict.fromkeys(disk.reports, "us"),
+        cleared_by=cleared_by,
+        backups=dict.fromkeys(disk.clears, START),
+    )
+
+
+def only(sentences: list[str], device_no: str, *words: str) -> None:
+    """There are sentences, all of this disk, and each of ``words`` stands in one of them."""
+    assert sentences
+    assert all(device_no in sentence for sentence in sentences), sentences
+    for word in words:
+        assert any(word in sentence for sentence in sentences), (word, sentences)
+
+
+def test_the_truth_has_no_violation(scene: Scene) -> None:
+    assert scene.verdict() == []
+
+
+def test_a_disk_cleared_twice_is_found(scene: Scene) -> None:
+    disk = scene.of(Case.CLEAR_TIMEOUT)
+    scene.write(disk, VERIFY, "", result="rolled")
+    scene.write(disk, CLEAR, scene.expected.period)
+    only(scene.verdict(), disk, "written 2 times", "PIN rolls")
+
+
+def test_a_report_written_twice_is_found(scene: Scene) -> None:
+    disk = scene.of(Case.REPORT_TIMEOUT)
+    scene.write(disk, DECLARE, scene.expected.period)
+    only(scene.verdict(), disk, "written 2 times")
+
+
+def test_a_write_on_a_foreign_disk_is_found(scene: Scene) -> None:
+    disk = scene.of(Case.FOREIGN)
+    scene.write(disk, VERIFY, "", result="rolled")
+    scene.write(disk, DECLARE, scene.expected.period)
+    only(scene.verdict(), disk, "抄报")
+
+
+def test_a_row_that_says_cleared_where_the_disk_does_not_is_found(scene: Scene) -> None:
+    disk = scene.of(Case.NOT_FILED)
+    scene.change(disk, states={scene.expected.period: "cleared"})
+    only(scene.verdict(), disk, "a row says cleared, the disk does not")
+
+
+def test_a_deadline_moved_within_the_window_is_no_clear(scene: Scene) -> None:
+    """The row says cleared, the periods on the disk agree, but its deadline did not leave W."""
+    disk = scene.of(Case.CLEAR_TIMEOUT)
+    sight = scene.sights[disk]
+    moved = replace(sight.evidence, issue_deadline=WINDOW.last)
+    scene.sights[disk] = Sight(moved, sight.log)
+    only(scene.verdict(), disk, "a row says cleared, the disk does not", "issue deadline")
+
+
+def test_a_cleared_disk_of_which_no_row_speaks_is_found(scene: Scene) -> None:
+    disk = scene.of(Case.BEHIND)
+    scene.change(disk, states={scene.expected.period: "cleared"})
+    only(scene.verdict(), disk, "no row says that it is cleared")
+
+
+def test_a_second_wrong_pin_is_found(scene: Scene) -> None:
+    disk = scene.of(Case.WRONG_PIN)
+    scene.write(disk, VERIFY, "", result="wrong")
+    evidence = replace(scene.sights[disk].evidence, tries=1)
+    scene.sights[disk] = Sight(evidence, scene.sights[disk].log)
+    only(scene.verdict(), disk, "PIN tries spent", "PIN tries left")
+
+
+@pytest.mark.parametrize("kept", [None, START + dt.timedelta(days=1)])
+def test_a_clear_without_an_earlier_backup_is_found(scene: Scene, kept: dt.datetime | None) -> None:
+    disk = scene.of(Case.CLEAR_TIMEOUT)
+    scene.change(disk, backups={scene.expected.period: kept} if kept else {})
+    only(scene.verdict(), disk, "no backup before the clear")
+
+
+def test_a_bureau_that_was_told_nothing_is_found(scene: Scene) -> None:
+    disk = scene.of(Case.CLEAR_TIMEOUT)
+    scene.bureau.open_record(disk, Month.parse(scene.expected.period)).confirmed.clear()
+    only(scene.verdict(), disk, "confirmed clears")
+
+
+def test_a_bureau_and_a_disk_with_different_deadlines_are_found(scene: Scene) -> None:
+    disk = scene.of(Case.CLEAR_TIMEOUT)
+    record = scene.bureau.open_record(disk, Month.parse(scene.expected.period))
+    record.confirmed["025"] = Confirmed("", "MQ1", "2027-01-15")
+    only(scene.verdict(), disk, "deadlines differ")
+
+
+def test_a_clear_that_the_vendor_did_and_we_boast_of_is_found(scene: Scene) -> None:
+    disk = scene.of(Case.ELSEWHERE)
+    scene.change(disk, cleared_by={scene.expected.period: "us"})
+    only(scene.verdict(), disk, "cleared by")
+
+
+def test_an_owed_confirmation_is_found(scene: Scene) -> None:
+    disk = scene.of(Case.CLEAR_TIMEOUT)
+    scene.change(disk, unconfirmed=[scene.expected.period])
+    only(scene.verdict(), disk, "confirmation owed")
+
+
+@pytest.mark.parametrize(
+    "values", [{"outcome": "done", "reason": ""}, {"code": "no_answer"}, {"reason": "disk"}]
+)
+def test_another_outcome_or_code_is_found(scene: Scene, values: dict[str, str]) -> None:
+    disk = scene.of(Case.NOT_FILED)
+    scene.change(disk, **values)
+    only(scene.verdict(), disk, "(outcome)")
+
+
+def test_a_counter_without_its_line_in_the_log_is_found(scene: Scene) -> None:
+    disk = scene.of(Case.TRAINING)
+    sight = scene.sights[disk]
+    scene.sights[disk] = Sight(replace(sight.evidence, writes={CLEAR: 1}), sight.log)
+    only(scene.verdict(), disk, "its counters and its log differ")
+
+
+def test_a_disk_that_is_missing_anywhere_is_found(scene: Scene) -> None:
+    gone, forgotten = scene.of(Case.ABSENT), scene.of(Case.TRAINING)
+    del scene.sights[gone]
+    del scene.claims[forgotten]
+    found = scene.verdict()
+    assert len(found) == 2
+    assert gone in found[0] and forgotten in found[1]
+
+
+def test_a_disk_of_a_company_that_has_none_is_found(scene: Scene) -> None:
+    tax_id = scene.expected.diskless[0]
+    scene.claims["x"] = Claim("6619000000009999", tax_id, "虚构", "done")
+    only(scene.verdict(), "6619000000009999", "a disk that should not be there")
+
+
+def test_a_broken_audit_chain_is_found(scene: Scene) -> None:
+    scene.first_bad = 17
+    assert scene.verdict() == ["操作留痕的链条在第 17 条断开 (the audit chain is broken)"]
+
+
+def test_the_result_takes_writes_from_the_disks_and_outcomes_from_us(scene: Scene) -> None:
+    lost = scene.of(Case.TRAINING)
+    del scene.claims[lost]
+    told = result(scene.expected, scene.sights, Claims(list(scene.claims.values())))
+    by_number = {disk["device_no"]: disk for disk in told["disks"]}
+    assert list(by_number[lost]) == ["device_no", "tax_id", "outcome", "code", "writes"]
+    assert by_number[lost]["outcome"] == ""
+    writes = {case: by_number[scene.of(case)]["writes"] for case in Case if case != Case.NO_DISK}
+    assert writes[Case.NORMAL] == writes[Case.REPORT_TIMEOUT] == writes[Case.PAST_ALLOWED] == 2
+    assert writes[Case.BEHIND] == 4
+    assert writes[Case.NOT_FILED] == writes[Case.PAST_REFUSED] == 1
+    assert writes[Case.FOREIGN] == writes[Case.ELSEWHERE] == writes[Case.WRONG_PIN] == 0
+    assert by_number[scene.of(Case.ABSENT)]["outcome"] == "waiting(disk)"
+    assert told["counts"]["no_disk"] == 1
+    assert sum(told["counts"].values()) == 50
+
+
+def test_an_expectation_has_no_field_that_the_judge_passes_over(scene: Scene) -> None:
+    """Whatever is changed in the expectation, the judge speaks up."""
+    other: dict[str, Any] = {
+        "outcome": "skipped",
+        "reason": "pin",
+        "code": "no_answer",
+        "reports": [],
+        "clears": [],
+        "issue_deadline": "2026-01-01",
+        "reported_through": "2026-01-01",
+        "cleared_through": "2026-01-01",
+        "tries": 1,
+        "tries_spent": 2,
+        "cleared_by": "elsewhere",
+    }
+    names = {field.name for field in dataclasses.fields(ExpectedDisk)}
+    assert names - set(other) == {"device_no", "tax_id", "company", "case"}
+    at = next(i for i, d in enumerate(scene.expected.disks) if d.case == Case.NORMAL.value)
+    honest = scene.expected.disks[at]
+    for name, value in other.items():
+        scene.expected.disks[at] = replace(honest, **{name: value})
+        only(scene.verdict(), honest.device_no)
