@@ -21,7 +21,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from devices.protocol.failures import Failure
 from devices.simulator.card_state import CardState
@@ -35,11 +35,30 @@ class StoreLocked(Exception):
     """Another rack holds this disk."""
 
 
-class DiskStore:
-    """The files of one disk in ``folder``."""
+class Kept(Protocol):
+    """What can be kept: a state that counts its writes and knows the last of them."""
 
-    def __init__(self, folder: Path, device_no: str) -> None:
+    @property
+    def written(self) -> int: ...
+
+    @property
+    def last_write(self) -> dict[str, Any] | None: ...
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
+State = TypeVar("State", bound=Kept)
+
+
+class StateStore(Generic[State]):
+    """The files of one disk in ``folder``. ``parse``: the inverse of the state's ``to_json``; it
+    may raise ValueError, KeyError, TypeError or Failure."""
+
+    def __init__(
+        self, folder: Path, device_no: str, parse: Callable[[dict[str, Any]], State]
+    ) -> None:
         self.device_no = device_no
+        self._parse = parse
         self._folder = folder
         self._state = folder / f"{device_no}.json"
         self._log = folder / f"{device_no}.log"
@@ -60,23 +79,23 @@ class DiskStore:
             os.close(self._lock)
             self._lock = None
 
-    def load(self) -> CardState | None:
+    def load(self) -> State | None:
         """The state as it stands, or None for a disk that was never kept here."""
         try:
             text = self._state.read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
         try:
-            return CardState.from_json(json.loads(text))
+            return self._parse(json.loads(text))
         except (ValueError, KeyError, TypeError, Failure) as error:
             raise StoreDamaged(f"{self._state}: {error!r}") from error
 
-    def create(self, state: CardState) -> None:
+    def create(self, state: State) -> None:
         """Keep the first state. Without fsync: what is lost here is made again from the world."""
         self._replace(state, sync=False)
 
     def keep(
-        self, state: CardState, write: dict[str, Any], *, between: Callable[[], None] | None = None
+        self, state: State, write: dict[str, Any], *, between: Callable[[], None] | None = None
     ) -> None:
         """Make one write last, in the order above. ``between`` runs after step 2, for tests."""
         self._replace(state, sync=True)
@@ -111,7 +130,7 @@ class DiskStore:
             writes.append(state.last_write)
         return writes
 
-    def _replace(self, state: CardState, *, sync: bool) -> None:
+    def _replace(self, state: State, *, sync: bool) -> None:
         temporary = self._folder / f"{self.device_no}.tmp"
         with open(temporary, "wb", opener=_private) as file:
             file.write(json.dumps(state.to_json()).encode())
@@ -131,6 +150,13 @@ class DiskStore:
             file.write(json.dumps(write, sort_keys=True).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+class DiskStore(StateStore[CardState]):
+    """The files of a simulated card."""
+
+    def __init__(self, folder: Path, device_no: str) -> None:
+        super().__init__(folder, device_no, CardState.from_json)
 
 
 def _private(path: str, flags: int) -> int:

@@ -19,10 +19,12 @@ from clearing.bureau.standin.state import Confirmed, Issued, Reported, State, be
 from clearing.deadlines import USUAL_DAY, CalendarUnknown, filing_deadline
 from devices.protocol.iccard_layouts import ControlFile
 from devices.protocol.month import Month
-from devices.simulator import crypto
-from devices.simulator.world import World, WorldDisk, WorldTaxpayer
+from devices.simulator import component_clear, crypto
+from devices.simulator.world import World, WorldDisk, WorldTaxpayer, WorldType
 
 _SIGNING_KIND = "ic_card"
+_CLOCK_KIND = "baiwang"
+"""The kind whose clear carries the bureau's clock (domain.md §7)."""
 
 _FEN_PER_YUAN = 100
 _SINGLE_LIMIT = 100_000 * _FEN_PER_YUAN
@@ -159,11 +161,24 @@ class Rules:
         for t in types:
             before = record.issued[t].times if t in record.issued else 0
             record.issued[t] = Issued(beijing(now), deadline.isoformat(), before + 1)
-        # Made for a card number of 16 digits; the 12 of the other kinds are filled up.
-        data = crypto.make_clear_data(
-            self._key, disk.device_no.zfill(16), _control_file(deadline).encode()
-        )
-        return Ruling(_accepted(request, "清卡数据已下发", {"fpjkmw": data.hex().upper()}), note)
+        fields = self._control_data(disk, types, deadline, now)
+        return Ruling(_accepted(request, "清卡数据已下发", fields), note)
+
+    def _control_data(
+        self, disk: WorldDisk, types: tuple[str, ...], deadline: dt.date, now: dt.datetime
+    ) -> dict[str, str]:
+        """Control data for one unit of one disk, as its kind can open them."""
+        limits = (_SINGLE_LIMIT, _TOTAL_LIMIT, _RETURN_LIMIT)
+        if disk.kind == _SIGNING_KIND:
+            controls = ControlFile(deadline, *limits).encode()
+            data = crypto.make_clear_data(self._key, disk.device_no, controls)
+            return {"fpjkmw": data.hex().upper()}
+        fields = {
+            "fpjkmw": component_clear.make(self._key, disk.device_no, types, deadline, limits)
+        }
+        if disk.kind == _CLOCK_KIND:
+            fields["szjkmw"] = component_clear.make_clock(self._key, disk.device_no, now)
+        return fields
 
     def _deadline(self, disk: WorldDisk, invoice_type: str) -> dt.date:
         """The disk's present issue deadline as the bureau knows it: of the last confirmed clear
@@ -173,7 +188,8 @@ class Rules:
             for record in self._state.disks.get(disk.device_no, {}).values()
             if invoice_type in record.confirmed
         ]
-        return max([dt.date.fromisoformat(disk.issue_deadline), *confirmed])
+        before = _of_type(disk, invoice_type).issue_deadline or disk.issue_deadline
+        return max([dt.date.fromisoformat(before), *confirmed])
 
     # QLJSJGQR
 
@@ -195,7 +211,8 @@ class Rules:
     def _status(self, request: Request, disk: WorldDisk) -> Reply:
         period = request.period
         record = self._state.record(disk.device_no, period)
-        from_start = _through(disk.cleared_through, period)
+        types = tuple(found.invoice_type for found in disk.types)
+        from_start = _cleared_from_start(disk, period)
         filing, filed_at = self.filing(disk.tax_id, period)
         if from_start:
             filing = Filing.FILED
@@ -205,12 +222,18 @@ class Rules:
             OK,
             _said("查询成功"),
             {
-                "reported": _flag(record.reported or _through(disk.reported_through, period)),
+                "reported": _flag(
+                    self._reported(disk, period, types)
+                    if types
+                    else record.reported or _through(disk.reported_through, period)
+                ),
                 "reported_at": max((r.at for r in record.reported.values()), default=""),
                 "filed": Filing.FILED if failed else filing,
                 "filed_at": filed_at,
                 "compared": "failed" if failed else "passed" if filing is Filing.FILED else "none",
-                "cleared": _flag(record.cleared or from_start),
+                "cleared": _flag(
+                    self._cleared(disk, period, types) if types else record.cleared or from_start
+                ),
                 "cleared_at": max((c.at for c in record.confirmed.values()), default=""),
             },
         )
@@ -219,11 +242,19 @@ class Rules:
 
     def _reported(self, disk: WorldDisk, period: Month, types: tuple[str, ...]) -> bool:
         record = self._state.record(disk.device_no, period)
-        return _through(disk.reported_through, period) or record.reported.keys() >= set(types)
+        return all(
+            t in record.reported
+            or _through(_of_type(disk, t).reported_through or disk.reported_through, period)
+            for t in types
+        )
 
     def _cleared(self, disk: WorldDisk, period: Month, types: tuple[str, ...]) -> bool:
         record = self._state.record(disk.device_no, period)
-        return _through(disk.cleared_through, period) or record.confirmed.keys() >= set(types)
+        return all(
+            t in record.confirmed
+            or _through(_of_type(disk, t).cleared_through or disk.cleared_through, period)
+            for t in types
+        )
 
 
 def next_deadline(period: Month) -> tuple[dt.date, str]:
@@ -275,8 +306,16 @@ def _digest(request: Request) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _control_file(deadline: dt.date) -> ControlFile:
-    return ControlFile(deadline, _SINGLE_LIMIT, _TOTAL_LIMIT, _RETURN_LIMIT)
+def _of_type(disk: WorldDisk, invoice_type: str) -> WorldType:
+    """What the world says of one type of a disk; nothing where it does not tell types apart."""
+    found = (entry for entry in disk.types if entry.invoice_type == invoice_type)
+    return next(found, WorldType(invoice_type))
+
+
+def _cleared_from_start(disk: WorldDisk, period: Month) -> bool:
+    """Whether every type of a disk was cleared for ``period`` when the world began."""
+    dates = [found.cleared_through or disk.cleared_through for found in disk.types]
+    return all(_through(day, period) for day in dates or [disk.cleared_through])
 
 
 def _through(day: str, period: Month) -> bool:
