@@ -1,6 +1,7 @@
 """The rack process (模拟): all simulated disks of one machine behind a unix socket.
 
     python -m devices.simulator.rack --world FILE --machine NAME --dir DIR --socket PATH
+        [--vpcd SLOT=HOST:PORT …]
 
 Owns the process: arguments, socket, one thread per connection, a clean end on SIGTERM. The disks
 are in ``rack_disks``, their files in ``store``, the messages in ``rack_wire``. What is in DIR wins
@@ -25,6 +26,7 @@ from devices.simulator.rack_disks import AnswerLost, CardGone, Rack, RackRefusal
 from devices.simulator.rack_faults import Fault
 from devices.simulator.rack_wire import Wire, WireError, socket_address
 from devices.simulator.store import StoreDamaged
+from devices.simulator.vpcd import Attachment, attach_rack
 from devices.simulator.world import World
 
 
@@ -142,6 +144,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--machine", required=True, help="读盘机名称")
     parser.add_argument("--dir", type=Path, required=True, help="保存税盘状态的目录")
     parser.add_argument("--socket", type=Path, required=True, help="unix 套接字路径")
+    parser.add_argument(
+        "--vpcd",
+        type=Attachment.parse,
+        action="append",
+        default=[],
+        metavar="SLOT=HOST:PORT",
+        help="把盘位接到虚拟读卡器 (vpcd); 可重复",
+    )
     options = parser.parse_args(arguments)
     stop = signals()
     try:
@@ -152,6 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"rack: {error}", file=sys.stderr)
         return 2
     print("ready", flush=True)
+    attach_rack(rack, options.vpcd)
     serve(rack, server, stop)
     options.socket.unlink(missing_ok=True)
     rack.stop()
