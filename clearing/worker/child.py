@@ -27,15 +27,18 @@ if __name__ == "__main__":
 from clearing import procedure
 from clearing.bureau.port import DiskAddress
 from clearing.bureau.session import BureauSession
-from clearing.wire import End, Outcome
+from clearing.wire import End, Order, Outcome
 from clearing.worker import durable
 from clearing.worker.client import ServerClient, ServerError
-from clearing.worker.drivers import open_disk
+from clearing.worker.drivers import Wanted, open_disk
+from clearing.worker.gate import Gate
 from clearing.worker.journal import Journal
 from clearing.worker.leash import Leash, die, tie_to_parent
 from clearing.worker.ledger import ServerLedger
+from clearing.worker.pins import usable_password
 from clearing.worker.places import Places
 from clearing.worker.steady import OrderClock, ServerClock
+from clearing.worker.switch import activate
 from clearing.worker.task import Task
 from clearing.worker.watch import DISK, Emit, Watch, WatchedBureau, WatchedDisk
 from devices.drivers.contract import TaxDisk
@@ -66,9 +69,16 @@ def _run(task: Task, leash: Leash, emit: Emit) -> None:
     client = ServerClient(task.server, task.token, clock=clock)
     with client, journal.open(order.run_id, order.attempt, order.device_no) as log:
         ledger = ServerLedger(
-            order, client, log, journal.pins, watch=watch, stopping=leash.stopping
+            order,
+            client,
+            log,
+            journal.pins,
+            watch=watch,
+            stopping=leash.stopping,
+            gate=Gate(task.data_dir),
+            hold_seconds=task.hold_seconds,
         )
-        with Places(task.data_dir).hold(order.device_no, order.slot) as free:
+        with _held(task, leash, watch) as free:
             if not free:
                 emit({"event": "busy"})
                 ledger.release("the disk or its slot is in use on this machine")
@@ -81,21 +91,34 @@ def _run(task: Task, leash: Leash, emit: Emit) -> None:
     emit({"event": "settled", "end": outcome.end.value, "code": str(outcome.code)})
 
 
+@contextlib.contextmanager
+def _held(task: Task, leash: Leash, watch: Watch) -> Iterator[bool]:
+    """The disk, its slot, and the group of slots it belongs to."""
+    order, places = task.order, Places(task.data_dir)
+    with contextlib.ExitStack() as held:
+        free, group = True, task.hardware.group_of(order.slot)
+        if group is not None:  # who asks around in it lets go after each slot
+            with watch.call("group", order.limits.call):
+                waited = places.hold_group(group.name, order.limits.call, leash.stopping)
+                free = held.enter_context(waited)
+        yield free and held.enter_context(places.hold(order.device_no, order.slot))
+
+
 def _work(task: Task, ledger: ServerLedger, watch: Watch, emit: Emit) -> Outcome:
     order = task.order
     clock = OrderClock(order.now, task.arrived)
 
+    active = False
+
     def opened() -> TaxDisk:
+        nonlocal active
+        if not active:
+            with watch.call(DISK + "activate", order.limits.call):
+                activate(task.hardware, order.slot, order.limits.call)
+            active = True
         with watch.call(DISK + "open", order.limits.call):
-            disk = open_disk(
-                order.kind,
-                order.slot,
-                rack_socket=task.rack_socket,
-                call_seconds=order.limits.call,
-                pins=ledger.pins,
-                host_now=clock.now,
-            )
-        ledger.rolls_pin = disk.capabilities.rolls_pin
+            disk = open_disk(task.hardware, _wanted(order, ledger, clock))
+        ledger.capabilities = disk.capabilities
         return WatchedDisk(disk, watch, ledger.grant, order.limits)
 
     address = DiskAddress(order.device_no, order.tax_id, order.terminal_no)
@@ -112,6 +135,19 @@ def _work(task: Task, ledger: ServerLedger, watch: Watch, emit: Emit) -> Outcome
         emit({"event": "crashed", "why": _where(error)})
         end = End.UNKNOWN if ledger.in_doubt else End.FAILED
         return Outcome(end, code=Code.MACHINE_FAULT, detail=type(error).__name__)
+
+
+def _wanted(order: Order, ledger: ServerLedger, clock: OrderClock) -> Wanted:
+    return Wanted(
+        kind=order.kind,
+        slot=order.slot,
+        call_seconds=order.limits.call,
+        host_now=clock.now,
+        device_no=order.device_no,
+        tax_id=order.tax_id,
+        pins=ledger.pins,
+        password=lambda: usable_password(order),
+    )
 
 
 def _events() -> Emit:

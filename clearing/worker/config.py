@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from clearing.worker.hardware import Component, Group, Hardware
 from devices.protocol.texts import N_
 
 T = TypeVar("T")
@@ -24,16 +25,29 @@ NO_BROKER = "none"
 DEFAULT_PARALLEL = 8
 #: How long a stopping worker lets its runs go on before it ends those that touch no disk.
 DEFAULT_STOP_SECONDS = 60.0
+#: How long the ladder waits for neighbours that are being written before it gives up.
+DEFAULT_LADDER_SECONDS = 120.0
+#: How long a command of the ladder may take: new intents are held meanwhile.
+LADDER_COMMAND_SECONDS = 60.0
 
 
 class ConfigError(Exception):
-    """The file cannot be used; the text is for the person who wrote it."""
+    """The file cannot be used. ``text`` (to be translated) is for the person who wrote it; ``at``
+    names the key or file."""
+
+    def __init__(self, text: str, at: str = "") -> None:
+        super().__init__(f"{text}: {at}" if at else text)
+        self.text = text
+        self.at = at
 
 
 @dataclass(frozen=True, slots=True)
 class MachineConfig:
     """``broker`` is empty where the machine lives from presence answers alone. ``only_slots``
-    limits the worker to these slots; empty means all. ``parallel``: runs at a time."""
+    limits the worker to these slots; empty means all. ``parallel``: runs at a time.
+
+    ``restart_service`` and ``power_cycle`` (with ``{slot}``) are the ladder's commands; the latter
+    is taken to touch other disks, too, unless ``power_cycle_alone``."""
 
     server: str
     token: str = field(repr=False)
@@ -45,35 +59,53 @@ class MachineConfig:
     parallel: int = DEFAULT_PARALLEL
     only_slots: tuple[str, ...] = ()
     stop_seconds: float = DEFAULT_STOP_SECONDS
+    restart_service: tuple[str, ...] = ()
+    power_cycle: tuple[str, ...] = ()
+    power_cycle_alone: bool = False
+    ladder_seconds: float = DEFAULT_LADDER_SECONDS
+    components: tuple[Component, ...] = ()
+    groups: tuple[Group, ...] = ()
+
+    @property
+    def hardware(self) -> Hardware:
+        return Hardware(self.rack_socket, self.components, self.groups)
+
+    @property
+    def hold_seconds(self) -> float:
+        """How long an intent may have to wait while the readers are seen to."""
+        return self.ladder_seconds + LADDER_COMMAND_SECONDS
+
+    def takes(self, slot: str) -> bool:
+        return not self.only_slots or slot in self.only_slots
 
 
 def load(path: Path) -> MachineConfig:
     """Read the file. Raises ConfigError; a file that others can read is refused unread."""
+    return read(raw_of(path))
+
+
+def raw_of(path: Path) -> dict[str, Any]:
+    """What stands in the file, unchecked. Raises ConfigError as :func:`load`."""
     try:
         with path.open("rb") as file:
             _check_private(os.fstat(file.fileno()), path)
-            raw = tomllib.load(file)
+            return tomllib.load(file)
     except OSError as error:
-        raise ConfigError(N_("无法读取配置文件") + f" {path}: {error.strerror}") from None
+        raise ConfigError(N_("无法读取配置文件"), f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
         # The decoder's own text may quote the line, and with it a secret.
-        raise ConfigError(N_("配置文件不是有效的 TOML") + f": {path}") from None
-    return _read(raw)
+        raise ConfigError(N_("配置文件不是有效的 TOML"), str(path)) from None
 
 
 def _check_private(status: os.stat_result, path: Path) -> None:
     if sys.platform != "win32" and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigError(N_("配置文件含有密钥, 不能让其他用户读取; 请执行") + f" chmod 600 {path}")
+        raise ConfigError(N_("配置文件含有密钥, 不能让其他用户读取; 请执行"), f"chmod 600 {path}")
 
 
-def _read(raw: Mapping[str, Any]) -> MachineConfig:
-    known = set(MachineConfig.__dataclass_fields__)
-    if unknown := sorted(set(raw) - known):
-        raise ConfigError(N_("配置文件中有不认识的项") + f": {', '.join(unknown)}")
+def read(raw: Mapping[str, Any]) -> MachineConfig:
+    """Check what stands in a file. Raises ConfigError."""
+    _check_keys(raw, MachineConfig, "")
     broker = _value(raw, "broker", str, NO_BROKER)
-    slots = _value(raw, "only_slots", list, [])
-    if not all(isinstance(slot, str) for slot in slots):
-        raise _wrong("only_slots")
     rack = _value(raw, "rack_socket", str, "")
     config = MachineConfig(
         server=_value(raw, "server", str).rstrip("/"),
@@ -84,8 +116,14 @@ def _read(raw: Mapping[str, Any]) -> MachineConfig:
         prefix=_value(raw, "prefix", str, ""),
         rack_socket=Path(rack) if rack else None,
         parallel=_value(raw, "parallel", int, DEFAULT_PARALLEL),
-        only_slots=tuple(slots),
-        stop_seconds=float(_value(raw, "stop_seconds", int, int(DEFAULT_STOP_SECONDS))),
+        only_slots=_words(raw, "only_slots", ()),
+        stop_seconds=_seconds(raw, "stop_seconds", DEFAULT_STOP_SECONDS),
+        restart_service=_words(raw, "restart_service", ()),
+        power_cycle=_words(raw, "power_cycle", ()),
+        power_cycle_alone=_value(raw, "power_cycle_alone", bool, False),
+        ladder_seconds=_seconds(raw, "ladder_seconds", DEFAULT_LADDER_SECONDS),
+        components=tuple(_component(each) for each in _tables(raw, "components")),
+        groups=tuple(_group(each) for each in _tables(raw, "groups")),
     )
     if not config.server.startswith(("https://", "http://")):
         raise _wrong("server")
@@ -95,7 +133,47 @@ def _read(raw: Mapping[str, Any]) -> MachineConfig:
         raise _wrong("prefix")  # without it the machine would listen to everybody's queue
     if not 1 <= config.parallel <= 64:
         raise _wrong("parallel")
+    _check_slots(config)
     return config
+
+
+def _component(raw: Mapping[str, Any]) -> Component:
+    _check_keys(raw, Component, "components.")
+    component = Component(
+        slot=_value(raw, "slot", str),
+        kind=_value(raw, "kind", str),
+        address=_value(raw, "address", str),
+        device_no=_value(raw, "device_no", str, ""),
+    )
+    if not component.address.startswith("http://"):
+        raise _wrong("components.address")
+    return component
+
+
+def _group(raw: Mapping[str, Any]) -> Group:
+    _check_keys(raw, Group, "groups.")
+    group = Group(
+        name=_value(raw, "name", str),
+        slots=_words(raw, "slots"),
+        activate=_words(raw, "activate"),
+        reader=_value(raw, "reader", str, ""),
+    )
+    if not any("{slot}" in word for word in group.activate):
+        raise _wrong("groups.activate")
+    return group
+
+
+def _check_slots(config: MachineConfig) -> None:
+    grouped = [slot for group in config.groups for slot in group.slots]
+    alone = [component.slot for component in config.components]
+    names = [group.name for group in config.groups]
+    if len({*grouped, *alone}) != len(grouped) + len(alone) or len(set(names)) != len(names):
+        raise _wrong("groups")
+
+
+def _check_keys(raw: Mapping[str, Any], shape: Any, where: str) -> None:
+    if unknown := sorted(set(raw) - set(shape.__dataclass_fields__)):
+        raise ConfigError(N_("配置文件中有不认识的项"), ", ".join(where + key for key in unknown))
 
 
 def _value(raw: Mapping[str, Any], name: str, wanted: type[T], default: T | None = None) -> T:
@@ -105,5 +183,28 @@ def _value(raw: Mapping[str, Any], name: str, wanted: type[T], default: T | None
     return value
 
 
+def _seconds(raw: Mapping[str, Any], name: str, default: float) -> float:
+    value = raw.get(name, default)
+    if type(value) not in {int, float} or not value >= 0:
+        raise _wrong(name)
+    return float(value)
+
+
+def _words(
+    raw: Mapping[str, Any], name: str, default: tuple[str, ...] | None = None
+) -> tuple[str, ...]:
+    words = _value(raw, name, list, None if default is None else list(default))
+    if not all(isinstance(word, str) and word for word in words):
+        raise _wrong(name)
+    return tuple(words)
+
+
+def _tables(raw: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    tables = _value(raw, name, list, [])
+    if not all(isinstance(table, dict) for table in tables):
+        raise _wrong(name)
+    return tables
+
+
 def _wrong(name: str) -> ConfigError:
-    return ConfigError(N_("配置项缺失或无效") + f": {name}")
+    return ConfigError(N_("配置项缺失或无效"), name)

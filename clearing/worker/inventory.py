@@ -2,8 +2,10 @@
 
 Owns the picture of the slots. It looks at the readers cheaply and often; a disk is opened once,
 when it is new, by a probe process that can be ended, under the slot's lock; for a slot in a run it
-repeats what is known. The answer says how many runs may start: the second bell, so that a deaf
-broker connection costs seconds. It sends no password, and never waits for a hung reader itself.
+repeats what is known. Disks that no look can see (behind a component or a switch) are asked now and
+then. A reader that hangs is handed to the ladder. The answer says how many runs may start: the
+second bell, so that a deaf broker connection costs seconds. It sends no password, and never waits
+for a hung reader itself.
 """
 
 from __future__ import annotations
@@ -17,23 +19,29 @@ from typing import Any
 from clearing.wire import Order
 from clearing.worker.client import ServerClient, ServerError
 from clearing.worker.config import MachineConfig
+from clearing.worker.ladder import Found, Ladder
 from clearing.worker.overseer import Verdict
 from clearing.worker.places import Places
 from clearing.worker.prober import probe_slots
+from clearing.worker.readers import BLIND, Readers, readers_of
+from clearing.worker.rungs import Rung
 from clearing.worker.runner import Runner, place_of
 from clearing.worker.steady import steady
 from devices.protocol.failures import Code, Failure
-from devices.simulator.rack_client import list_slots
 
 log_ = logging.getLogger(__name__)
 
 #: How often presence is told, unless the server says otherwise.
 INTERVAL_SECONDS = 15.0
+#: How often a disk that cannot be seen is asked who it is.
+BLIND_SECONDS = 600.0
+#: A slot given up to a person is still asked, in so many intervals.
+_GIVEN_UP_INTERVALS = 20
 _LOOK_SECONDS = 0.5
 _PRESENCE_SECONDS = 10.0
+_FIRST_AGAIN_SECONDS = 1.0
 
 Slot = dict[str, Any]
-Occupants = Mapping[str, str]  # slot → whatever tells one insertion from another; "" is empty
 
 EMPTY: Slot = {"device_no": "", "tax_id": "", "kind": "", "terminal_no": None, "problem": ""}
 # What a later look may find gone; a wrong or foreign card stays what it is until it is pulled.
@@ -52,18 +60,21 @@ class Inventory:
         places: Places,
         runner: Runner,
         *,
-        probe: Callable[[MachineConfig, list[str], Places], Mapping[str, Slot]] = probe_slots,
+        probe: Callable[[MachineConfig, list[str], Places], Mapping[str, Found]] = probe_slots,
+        readers: Readers | None = None,
     ) -> None:
         self._config = config
         self._client = client
         self._places = places
         self._runner = runner
         self._probe = probe
-        self._version = _version()
+        self._readers = readers or readers_of(config.hardware)
+        self._version = worker_version()
         self._lock = threading.Lock()
         self._occupants: dict[str, str] = {}
         self._known: dict[str, Slot] = {}
         self._tried: dict[str, float] = {}
+        self._stumbles: dict[str, int] = {}
         self._reachable = True
         self._prober: threading.Thread | None = None
         self._wake = threading.Event()
@@ -72,6 +83,7 @@ class Inventory:
         self._due = 0.0
         self._interval = INTERVAL_SECONDS
         self._last_error = ""
+        self.ladder = Ladder(config, places, probe=probe, told=self._climbed)
         runner.ended = self.run_ended
 
     # -- from outside -------------------------------------------------------------------------
@@ -83,24 +95,31 @@ class Inventory:
                 self.step()
             except Exception as error:
                 log_.error("inventory: %s", place_of(error))
-            self._wake.wait(_LOOK_SECONDS)
+            self._wake.wait(min(_LOOK_SECONDS, max(0.0, self._due - steady())))
             self._wake.clear()
+        self._readers.close()
 
     def stop(self) -> None:
         self._stopped.set()
+        self.ladder.stop()
         self._wake.set()
 
     def run_ended(self, order: Order, verdict: Verdict) -> None:
-        """A run came to its end: look again where it met a surprise or was cut."""
-        surprised = verdict.code in _SURPRISES
-        if surprised:
-            with self._lock:
-                self._known.pop(order.slot, None)
-        if surprised or verdict.cut or verdict.killed:
-            with self._lock:
-                self._tried.pop(order.slot, None)
-                self._due = 0.0
-            self._wake.set()
+        """A run came to its end: look again where it met a surprise or was cut, and ask for the
+        next one soon where it was not settled: at once, then at longer and longer intervals."""
+        slot = order.slot
+        with self._lock:
+            if verdict.code in _SURPRISES:
+                self._known.pop(slot, None)
+            if verdict.code in _SURPRISES or verdict.cut or verdict.killed:
+                self._tried.pop(slot, None)
+            if verdict.told and verdict.code not in _SURPRISES:
+                self._stumbles.pop(slot, None)
+                return
+            stumbles = self._stumbles[slot] = self._stumbles.get(slot, 0) + 1
+            wait = 0.0 if stumbles == 1 else _FIRST_AGAIN_SECONDS * 2.0 ** min(stumbles - 2, 10)
+            self._due = min(self._due, steady() + wait)
+        self._wake.set()
 
     def step(self) -> None:
         """One look, and presence if something changed or it is time."""
@@ -120,24 +139,23 @@ class Inventory:
             return [{"name": name} | self._slot(name) for name in sorted(self._occupants)]
 
     def _slot(self, name: str) -> Slot:
-        if not self._reachable or self._places.is_marked(name):
+        if not self._reachable:
             return EMPTY | {"problem": Code.NO_ANSWER.value}
+        if (rung := self._places.rung(name)) is not None:
+            return EMPTY | {"problem": rung.problem}
         return self._known.get(name, EMPTY) if self._occupants[name] else EMPTY
 
     def _look(self) -> None:
-        if self._config.rack_socket is None:
-            return
         try:
-            seen = {view.slot: view.device_no for view in list_slots(self._config.rack_socket)}
+            seen = self._readers.look()
         except Failure as failure:
             if self._reachable:
                 log_.warning("readers do not answer: %s", failure)
             self._reachable = False
             return
-        only = self._config.only_slots
         with self._lock:
             self._reachable = True
-            occupants = {s: who for s, who in seen.items() if not only or s in only}
+            occupants = {slot: who for slot, who in seen.items() if self._config.takes(slot)}
             for slot in {*occupants, *self._occupants}:
                 if occupants.get(slot) != self._occupants.get(slot):
                     self._known.pop(slot, None)
@@ -158,7 +176,7 @@ class Inventory:
 
     def _wanted(self) -> dict[str, str]:
         """Slots to be asked, with who seems to be in them."""
-        busy = self._runner.slots_in_use()
+        left_alone = self._left_alone()
         now = steady()
         wanted: dict[str, str] = {}
         with self._lock:
@@ -167,18 +185,30 @@ class Inventory:
             for slot, occupant in self._occupants.items():
                 if not occupant:
                     self._places.unmark(slot)  # whatever hung there was pulled out
-                elif slot not in busy and self._must_ask(slot, now):
+                elif slot not in left_alone and self._must_ask(slot, now):
                     wanted[slot] = occupant
                     self._tried[slot] = now
         return wanted
 
+    def _left_alone(self) -> frozenset[str]:
+        """Slots in a run, with their groups, and those that the ladder sees to."""
+        busy = {*self._runner.slots_in_use(), *self.ladder.climbing()}
+        for group in self._config.groups:
+            if not busy.isdisjoint(group.slots):
+                busy |= set(group.slots)
+        return frozenset(busy)
+
     def _must_ask(self, slot: str, now: float) -> bool:
-        known = self._known.get(slot)
-        passing = known is not None and known["problem"] in _PASSING
-        if known is not None and not passing and not self._places.is_marked(slot):
-            return False
         tried = self._tried.get(slot)
-        return tried is None or now - tried >= self._interval
+        since = float("inf") if tried is None else now - tried
+        rung = self._places.rung(slot)
+        if rung is not None:
+            intervals = _GIVEN_UP_INTERVALS if rung == Rung.PERSON else 1
+            return since >= intervals * self._interval and not self._places.rests(slot)
+        known = self._known.get(slot)
+        if known is None or known["problem"] in _PASSING:
+            return since >= self._interval
+        return self._occupants[slot] == BLIND and since >= BLIND_SECONDS
 
     def _probe_now(self, wanted: Mapping[str, str]) -> None:
         try:
@@ -186,10 +216,24 @@ class Inventory:
         except Exception as error:
             log_.error("probe: %s", place_of(error))
             return
+        for slot, answer in found.items():
+            self._note(slot, answer, wanted[slot])
+            if answer.get("hung"):
+                self.ladder.take(slot)
+        self._wake.set()
+
+    def _note(self, slot: str, answer: Found, occupant: str) -> None:
+        known = {name: answer[name] for name in EMPTY}
+        if occupant == BLIND and known["problem"] == Code.DISK_ABSENT:
+            known = dict(EMPTY)
         with self._lock:
-            for slot, answer in found.items():
-                if self._occupants.get(slot) == wanted[slot]:  # else it was swapped meanwhile
-                    self._known[slot] = answer
+            if self._occupants.get(slot) == occupant:  # else it was swapped meanwhile
+                self._known[slot] = known
+
+    def _climbed(self, slot: str, answer: Found | None) -> None:
+        """The ladder reached a rung, or its end."""
+        if answer is not None:
+            self._note(slot, answer, self._occupants.get(slot, ""))
         self._wake.set()
 
     # -- telling ------------------------------------------------------------------------------
@@ -209,12 +253,15 @@ class Inventory:
         self._last_error = ""
         self._told = slots
         self._interval = float(answer.get("interval") or INTERVAL_SECONDS)
+        with self._lock:
+            self._due = min(self._due, steady() + self._interval)
         self._runner.set_limit(int(answer.get("parallel") or self._config.parallel))
         self._runner.start(int(answer.get("runnable") or 0))
 
 
-def _version() -> str:
+def worker_version() -> str:
+    """At most 20 characters."""
     try:
-        return version("qingka")
+        return version("qingka")[:20]
     except PackageNotFoundError:  # run from a checkout
         return "0+checkout"

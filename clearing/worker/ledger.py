@@ -7,6 +7,7 @@ before it was asked. A server that cannot be reached permits nothing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -14,13 +15,14 @@ from typing import Any
 from clearing.procedure import Denied
 from clearing.wire import Denial, FactKind, Held, Order, Outcome
 from clearing.worker.client import Refused, ServerClient, ServerError
+from clearing.worker.gate import Gate, Passage
 from clearing.worker.grant import Grant
 from clearing.worker.journal import AttemptLog
 from clearing.worker.pinbook import PinBook
 from clearing.worker.pins import JournalPinStore
 from clearing.worker.steady import steady
 from clearing.worker.watch import SERVER, Watch
-from devices.drivers.contract import ReportPackage, Unit
+from devices.drivers.contract import Capabilities, ReportPackage, Unit
 from devices.protocol.failures import Code, Failure
 from devices.protocol.month import Month
 
@@ -28,6 +30,7 @@ from devices.protocol.month import Month
 _LEAST_WITHIN = 2.0
 #: Calls to the server limit themselves; this only ends a process that hangs in one all the same.
 _HUNG_SECONDS = 120.0
+_GATE_PAUSE = 0.05
 
 
 class ServerLedger:
@@ -41,12 +44,14 @@ class ServerLedger:
         book: PinBook,
         *,
         watch: Watch,
+        gate: Gate,
+        hold_seconds: float = 0.0,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.grant = Grant()
         self.pins = JournalPinStore(order, log, book, self.grant)
-        #: Set when the disk was opened: whether its irreversible commands roll a PIN.
-        self.rolls_pin = False
+        #: Set when the disk was opened.
+        self.capabilities = Capabilities()
         #: A step was permitted and the disk was not read since.
         self.in_doubt = False
         #: Why the last permission was not given, for the one who looks into it.
@@ -56,6 +61,9 @@ class ServerLedger:
         self._log = log
         self._book = book
         self._watch = watch
+        self._gate = gate
+        self._hold_seconds = hold_seconds
+        self._passage: Passage | None = None
         self._stopping = stopping
         self._within = max(_LEAST_WITHIN, order.limits.bureau)
 
@@ -64,12 +72,27 @@ class ServerLedger:
         return self.grant.remaining()
 
     def intend(self, stage: str, unit: Unit, period: Month) -> None:
-        """Ask for permission. Raises Denied; Failure for a wrong clock or an unusable PIN."""
+        """Ask for permission. Raises Denied; Failure for a wrong clock, an unusable PIN, or what
+        the disk's kind cannot do.
+
+        From here until the disk is read back nobody restarts what it hangs on."""
         self.grant.drop()
         if self._stopping():
             raise self._denied(Denied(Denial.LEASE_LOST, "the worker is stopping"))
+        if not getattr(self.capabilities, stage):
+            raise Failure(Code.NOT_SUPPORTED, detail=stage)
+        self._pass_gate()
+        try:
+            self._ask(stage, unit, period)
+        except BaseException:
+            if not self.in_doubt:
+                self._leave_gate()
+            raise
+
+    def _ask(self, stage: str, unit: Unit, period: Month) -> None:
         self._client.check_clock()
-        generation = self.pins.current().generation if self.rolls_pin else None
+        rolls_pin = self.capabilities.rolls_pin
+        generation = self.pins.current().generation if rolls_pin else None
         if generation is not None:
             self._journal(lambda: self._log.ask_roll(generation))
         asked_at = steady()
@@ -102,6 +125,7 @@ class ServerLedger:
         self._journal(lambda: self._log.add(kind, data))
         if kind == FactKind.CONTROL:
             self.in_doubt = False
+            self._leave_gate()
 
     def hold(self, package: ReportPackage) -> None:
         """Make a package durable; it comes back in an order's ``held`` until it is answered."""
@@ -135,6 +159,7 @@ class ServerLedger:
         """Tell how it ended, everything else with it; False when the lease was lost.
 
         The outcome is journaled first: if this raises ServerError, it is delivered later."""
+        self._leave_gate()
         self._log.tell_pin(self._book)
         self._log.end(outcome)
         with self._watch.call(SERVER + "settle", _HUNG_SECONDS):
@@ -150,6 +175,7 @@ class ServerLedger:
 
     def release(self, detail: str) -> bool:
         """Give the run back; whether something was in doubt is the server's to tell."""
+        self._leave_gate()
         self._log.tell_pin(self._book)
         self._log.end(None, detail)
         with self._watch.call(SERVER + "release", _HUNG_SECONDS):
@@ -162,6 +188,28 @@ class ServerLedger:
             )
         self._log.remove()
         return ours
+
+    def _pass_gate(self) -> None:
+        """Wait while the readers are seen to. Raises Denied."""
+        if self._passage is not None:
+            return
+        self._passage = self._gate.pass_through(self._order.slot)
+        if self._passage is None:
+            with self._watch.call("gate", self._hold_seconds):
+                self._wait_at_gate(steady() + self._hold_seconds)
+
+    def _wait_at_gate(self, until: float) -> None:
+        while (passage := self._gate.pass_through(self._order.slot)) is None:
+            if self._stopping() or steady() >= until:
+                detail = "held: the readers are being seen to"
+                raise self._denied(Denied(Denial.LEASE_LOST, detail))
+            time.sleep(_GATE_PAUSE)
+        self._passage = passage
+
+    def _leave_gate(self) -> None:
+        if self._passage is not None:
+            self._passage.leave()
+            self._passage = None
 
     def _denied(self, denied: Denied) -> Denied:
         self.denial = f"{denied.denial.value} {denied.detail}".strip()

@@ -122,7 +122,7 @@ class Overseer:
         self._hear_the_rest()
         cut = not self._told and self._in_disk_call()
         if cut:
-            self._places.mark(self._task.order.slot)
+            self._mark()
         return Verdict(
             told=self._told,
             busy=self._busy,
@@ -151,7 +151,7 @@ class Overseer:
             if (why := self._overdue(now)) is not None:
                 self._why = why
                 if self._in_disk_call():  # before the locks are given back by its death
-                    self._places.mark(self._task.order.slot)
+                    self._mark()
                 return
             if now >= renew_at:
                 renew_at = now + lease_third
@@ -234,6 +234,13 @@ class Overseer:
 
     def _in_disk_call(self) -> bool:
         return self._call is not None and self._call.name.startswith(DISK)
+
+    def _mark(self) -> None:
+        """Nobody opens the slot before a probe was answered. What a component was asked it may
+        still be doing: it is not even probed before its limit has passed once more."""
+        slot = self._task.order.slot
+        component = self._task.hardware.component_of(slot)
+        self._places.mark(slot, rest=self._task.order.limits.call if component else 0.0)
 
     def _renew(self, within: float) -> None:
         """In a thread of its own: a slow server must not delay the end of a hung call."""

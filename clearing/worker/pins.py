@@ -40,7 +40,7 @@ class JournalPinStore:
         if self._ours is not None:
             return self._usable(self._ours)
         if not self._order.password_usable:
-            raise self._unusable()
+            raise unusable(self._order)
         generation = self._order.pin_generation
         entry = self._book.get(self._order.device_no)
         if entry is not None and entry.generation >= generation and entry.state == PinState.OPEN:
@@ -49,7 +49,10 @@ class JournalPinStore:
             return Pin(entry.value, entry.generation)
         if not self._order.device_password:
             raise Failure(Code.PASSWORD_MISSING)
-        return Pin(_pin_bytes(self._order.device_password), generation)
+        pin = Pin(_pin_bytes(self._order.device_password), generation)
+        if entry is not None and entry.state == PinState.REFUSED and _is_of(entry, pin):
+            raise Failure(Code.PASSWORD_WRONG)  # the card has said no to it once
+        return pin
 
     def begin(self) -> None:
         """Make the intent durable. Raises Denied when the server has not just permitted this roll
@@ -95,12 +98,27 @@ class JournalPinStore:
     def _note(self, entry: PinEntry) -> None:
         self._log.add(FactKind.PIN, pin_fact(entry))
 
-    def _unusable(self) -> Failure:
-        try:
-            code = Code(self._order.password_code)
-        except ValueError:
-            code = Code.PIN_UNKNOWN
-        return Failure(code, tries_left=self._order.tries_left)
+
+def usable_password(order: Order) -> str:
+    """The device password of a kind that rolls none; empty where there is none. Raises the Failure
+    that says why it must not be sent."""
+    if not order.password_usable:
+        raise unusable(order)
+    return order.device_password
+
+
+def unusable(order: Order) -> Failure:
+    """Why the order's password must not be sent."""
+    try:
+        code = Code(order.password_code)
+    except ValueError:
+        code = Code.PIN_UNKNOWN
+    return Failure(code, tries_left=order.tries_left)
+
+
+def _is_of(entry: PinEntry, pin: Pin) -> bool:
+    """Whether nobody has decided anything since the entry: a new decision has a new generation."""
+    return entry.generation == pin.generation and entry.value == pin.value
 
 
 def _pin_bytes(text: str) -> bytes:

@@ -33,6 +33,7 @@ _HUNG: Found = {
     "kind": "",
     "terminal_no": None,
     "problem": Code.NO_ANSWER.value,
+    "hung": True,
 }
 
 
@@ -43,12 +44,23 @@ def probe_slots(
     *,
     seconds: float = PROBE_SECONDS,
     command: Sequence[str] = COMMAND,
+    control: bool = False,
 ) -> dict[str, Found]:
-    """Ask each slot who is in it; slots in a run are left out. Marks and unmarks slots."""
+    """Ask each slot who is in it; slots in a run are left out. Marks and unmarks slots.
+
+    A slot whose reader hung is ``no_answer`` with ``hung``; ``control`` reads what the disk says,
+    too."""
+    task = {
+        "hardware": config.hardware.to_json(),
+        "data_dir": str(config.data_dir),
+        "seconds": seconds,
+        "control": control,
+        "parent": os.getpid(),
+    }
     found: dict[str, Found] = {}
     left = list(slots)
     while left:
-        answered, hung = _ask(config, left, seconds, command)
+        answered, hung = _ask(task | {"slots": left}, seconds, command)
         for slot, answer in answered.items():
             if answer is not None:
                 found[slot] = answer
@@ -64,16 +76,9 @@ def probe_slots(
 
 
 def _ask(
-    config: MachineConfig, slots: Sequence[str], seconds: float, command: Sequence[str]
+    task: dict[str, Any], seconds: float, command: Sequence[str]
 ) -> tuple[dict[str, Found | None], str | None]:
     """One process for all slots: what was answered, and the slot in which it hung, if any."""
-    task = {
-        "rack_socket": str(config.rack_socket),
-        "data_dir": str(config.data_dir),
-        "slots": list(slots),
-        "seconds": seconds,
-        "parent": os.getpid(),
-    }
     answered: dict[str, Found | None] = {}
     at: str | None = None
     process = subprocess.Popen(

@@ -2,7 +2,8 @@
 
 Owns the loop journal → claim → child → next, the places, and what happens when a child dies: its
 journal is delivered and its run given back. Threads come from the broker's bell (``work``) and from
-presence answers (``start``); both meet the same bound. An exception ends in the log with its type
+presence answers (``start``); both meet the same bound. A run of a group of slots waits for its turn
+without a place, and its lease is kept meanwhile. An exception ends in the log with its type
 and place, never its text, and never leaves a claimed run behind if the server can be told.
 """
 
@@ -24,6 +25,7 @@ from clearing.worker.overseer import COMMAND, Overseer, Verdict
 from clearing.worker.places import Places
 from clearing.worker.steady import steady
 from clearing.worker.task import Task
+from clearing.worker.turns import Turns
 from devices.protocol.failures import Failure
 
 log_ = logging.getLogger(__name__)
@@ -54,9 +56,11 @@ class Runner:
         self._lock = threading.Condition()
         self._limit = config.parallel
         self._working = 0
+        self._aside = 0
         self._rung = False
         self._stop_seconds: float | None = None
         self._overseers: dict[Overseer, str] = {}
+        self._turns = Turns()
         # Claims whose answer never came: asked again under the same id, so nothing stays behind.
         self._unanswered: deque[str] = deque()
 
@@ -90,6 +94,7 @@ class Runner:
         """The server's own bound; never above the machine's."""
         with self._lock:
             self._limit = max(1, min(parallel, self._config.parallel))
+            self._lock.notify_all()
 
     @property
     def free(self) -> int:
@@ -110,13 +115,15 @@ class Runner:
         with self._lock:
             self._stop_seconds = within
             overseers = list(self._overseers)
+            self._lock.notify_all()
+        self._turns.wake()
         for overseer in overseers:
             overseer.stop(within)
 
     def wait(self) -> None:
         """Until no thread is at work."""
         with self._lock:
-            self._lock.wait_for(lambda: self._working == 0)
+            self._lock.wait_for(lambda: self._working == self._aside == 0)
 
     # -- places -------------------------------------------------------------------------------
 
@@ -130,6 +137,20 @@ class Runner:
             self._rung = False
             self._working += 1
             return True
+
+    def _step_aside(self) -> None:
+        """Leave the place to another thread, with a claimed run in hand."""
+        with self._lock:
+            self._aside += 1
+        self._leave()
+        threading.Thread(target=self.work, name="run").start()
+
+    def _come_back(self) -> None:
+        """Take a place again, as soon as one is free; a stopping worker has no bound any more."""
+        with self._lock:
+            self._lock.wait_for(lambda: self._working < self._limit or self.stopping)
+            self._working += 1
+            self._aside -= 1
 
     def _leave(self) -> bool:
         """Give the place back; True when somebody rang in vain meanwhile."""
@@ -172,7 +193,7 @@ class Runner:
         arrived = steady()
         verdict = Verdict(detail="not started")
         try:
-            verdict = self._oversee(order, arrived)
+            verdict = self._in_turn(order, arrived)
         except Exception as error:
             log_.error("run %s: %s", order.run_id, place_of(error))
         if not verdict.told and not verdict.busy:
@@ -180,16 +201,43 @@ class Runner:
             self._give_back(order, verdict.detail)
         return verdict
 
+    def _in_turn(self, order: Order, arrived: float) -> Verdict:
+        """The run, once its group of slots is free for it."""
+        group = self._config.hardware.group_of(order.slot)
+        if group is None:
+            return self._oversee(order, arrived)
+        waits = not self._turns.is_free(group.name)
+        if waits:
+            self._step_aside()
+        every = order.limits.lease / 3
+        with self._turns.turn(group.name, lambda: self._keep_lease(order, every), every) as ours:
+            if waits:
+                self._come_back()
+            if ours and not self.stopping:
+                return self._oversee(order, arrived)
+        return Verdict(detail=f"gave up waiting for {group.name}")
+
+    def _keep_lease(self, order: Order, within: float) -> bool:
+        """Whether to go on waiting."""
+        if self.stopping:
+            return False
+        try:
+            return self._client.renew(order.run_id, order.attempt, within=within)
+        except ServerError as error:
+            log_.warning("run %s: lease not renewed: %s", order.run_id, error)
+            return True
+
     def _oversee(self, order: Order, arrived: float) -> Verdict:
         task = Task(
             order=order,
             server=self._config.server,
             token=self._config.token,
             data_dir=self._config.data_dir,
-            rack_socket=self._config.rack_socket,
+            hardware=self._config.hardware,
             server_seen=self._client.clock.seen,
             arrived=arrived,
             parent=os.getpid(),
+            hold_seconds=self._config.hold_seconds,
         )
         overseer = Overseer(task, self._client, self._places, command=self._command)
         with self._lock:

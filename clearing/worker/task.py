@@ -10,21 +10,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clearing.wire import Order
+from clearing.worker.hardware import Hardware
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """What the worker hands to its child. ``server_seen``: the server's time and when it was seen,
-    steadily; ``arrived``: when the order came."""
+    steadily; ``arrived``: when the order came; ``hold_seconds``: how long an intent may be held
+    while the readers are seen to."""
 
     order: Order
     server: str
     token: str = field(repr=False)
     data_dir: Path
-    rack_socket: Path | None
+    hardware: Hardware
     server_seen: tuple[float, float] | None
     arrived: float
     parent: int
+    hold_seconds: float = 0.0
 
     def to_line(self) -> bytes:
         raw = {
@@ -32,10 +35,11 @@ class Task:
             "server": self.server,
             "token": self.token,
             "data_dir": str(self.data_dir),
-            "rack_socket": self.rack_socket and str(self.rack_socket),
+            "hardware": self.hardware.to_json(),
             "server_seen": self.server_seen,
             "arrived": self.arrived,
             "parent": self.parent,
+            "hold_seconds": self.hold_seconds,
         }
         return json.dumps(raw).encode() + b"\n"
 
@@ -47,8 +51,9 @@ class Task:
             server=raw["server"],
             token=raw["token"],
             data_dir=Path(raw["data_dir"]),
-            rack_socket=Path(raw["rack_socket"]) if raw["rack_socket"] else None,
+            hardware=Hardware.from_json(raw["hardware"]),
             server_seen=tuple(raw["server_seen"]) if raw["server_seen"] else None,
             arrived=raw["arrived"],
             parent=raw["parent"],
+            hold_seconds=raw["hold_seconds"],
         )

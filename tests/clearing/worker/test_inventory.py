@@ -5,17 +5,18 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from clearing.worker.client import ServerClient
 from clearing.worker.config import MachineConfig
+from clearing.worker.hardware import Hardware
 from clearing.worker.inventory import Inventory, Slot
 from clearing.worker.overseer import Verdict
 from clearing.worker.places import Places
 from clearing.worker.prober import probe_slots
+from clearing.worker.readers import readers_of
 from clearing.worker.runner import Runner
 from devices.simulator.rack_faults import Mode
 from tests.clearing.worker.house import House
@@ -181,11 +182,9 @@ def test_a_run_that_met_another_disk_makes_it_look_again(house: House, looks: Lo
     assert looks.probes.asked == [house.alices.slot]
 
 
-def test_readers_that_are_gone_are_a_problem_of_every_slot(
-    house: House, looks: Looks, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_readers_that_are_gone_are_a_problem_of_every_slot(house: House, looks: Looks) -> None:
     looks.look()
-    looks.inventory._config = replace(house.config, rack_socket=house.data_dir / "nobody")
+    looks.inventory._readers = readers_of(Hardware(rack_socket=house.data_dir / "nobody"))
     looks.look()
     assert {slot["problem"] for slot in looks.told.values()} == {"no_answer"}
     assert {slot["device_no"] for slot in looks.told.values()} == {""}

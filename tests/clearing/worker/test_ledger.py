@@ -13,12 +13,13 @@ import pytest
 from clearing.procedure import Denied
 from clearing.wire import Denial, End, FactKind, Limits, Outcome
 from clearing.worker.client import ServerClient, ServerError
+from clearing.worker.gate import Gate
 from clearing.worker.grant import Grant
 from clearing.worker.journal import AttemptLog, Journal
 from clearing.worker.ledger import ServerLedger
 from clearing.worker.steady import steady
 from clearing.worker.watch import Watch, WatchedDisk
-from devices.drivers.contract import ClearData, ReportPackage, Unit
+from devices.drivers.contract import Capabilities, ClearData, ReportPackage, Unit
 from devices.drivers.ic_card import IcCardDisk
 from devices.protocol.failures import Failure
 from devices.protocol.month import Month
@@ -40,10 +41,18 @@ def log(journal: Journal) -> Iterator[AttemptLog]:
 
 
 @pytest.fixture
-def ledger(server: FakeServer, journal: Journal, log: AttemptLog) -> Iterator[ServerLedger]:
+def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path)
+
+
+@pytest.fixture
+def ledger(
+    server: FakeServer, journal: Journal, log: AttemptLog, gate: Gate
+) -> Iterator[ServerLedger]:
     with ServerClient(server.url, TOKEN) as client:
         order = an_order(limits=Limits(grant=60.0, call=60.0, bureau=2.0))
-        yield ServerLedger(order, client, log, journal.pins, watch=Watch(lambda event: None))
+        watch = Watch(lambda event: None)
+        yield ServerLedger(order, client, log, journal.pins, watch=watch, gate=gate)
 
 
 def test_what_is_not_delivered_rides_along_once(ledger: ServerLedger, server: FakeServer) -> None:
@@ -98,7 +107,7 @@ def test_the_pin_s_generation_is_journaled_before_the_server_is_asked(
             asked.append(log.asked_roll)
 
     server.scripts["intend"] = look
-    ledger.rolls_pin = True
+    ledger.capabilities = Capabilities(rolls_pin=True)
     ledger.intend("report", UNIT, PERIOD)
     assert asked == [3]
     assert server.of("intend")[0].body["rolls_pin"] is True
@@ -106,7 +115,7 @@ def test_the_pin_s_generation_is_journaled_before_the_server_is_asked(
 
 def test_a_denied_roll_is_not_told_as_one(ledger: ServerLedger, server: FakeServer) -> None:
     server.scripts["intend"] = lambda call: (409, {"granted": False, "reason": "pin_held"})
-    ledger.rolls_pin = True
+    ledger.capabilities = Capabilities(rolls_pin=True)
     with pytest.raises(Denied):
         ledger.intend("report", UNIT, PERIOD)
     ledger.settle(Outcome(End.WAITING, reason="pin"))
@@ -117,7 +126,7 @@ def test_a_permission_whose_answer_is_lost_is_told_as_not_begun(
     ledger: ServerLedger, server: FakeServer
 ) -> None:
     server.scripts["intend"] = lambda call: (503, {})
-    ledger.rolls_pin = True
+    ledger.capabilities = Capabilities(rolls_pin=True)
     with pytest.raises(Denied) as caught:
         ledger.intend("report", UNIT, PERIOD)
     assert caught.value.denial == Denial.LEASE_LOST
