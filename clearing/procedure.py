@@ -129,6 +129,8 @@ _DENIALS: dict[Denial, Outcome] = {
     Denial.LEASE_LOST: Outcome(End.LOST),
     Denial.REVOKED: Outcome(End.LOST),
     Denial.WRONG_DISK: Outcome(End.FAILED, code=Code.WRONG_DISK),
+    # Proven by a read that the server has: there is nothing left to write.
+    Denial.ALREADY_CLEARED: Outcome(End.DONE),
     Denial.NO_BACKUP: Outcome(End.FAILED, code=Code.BACKUP_FAILED),
     Denial.BUREAU_PAUSED: Outcome(
         End.WAITING, reason="bureau", code=Code.BUREAU_UNREACHABLE, retry_after=60.0

@@ -184,6 +184,7 @@ class Denial(enum.StrEnum):
     CANCELLED = "cancelled"
     LEASE_LOST = "lease_lost"
     WRONG_DISK = "wrong_disk"
+    ALREADY_CLEARED = "already_cleared"
     NO_BACKUP = "no_backup"
     BUREAU_PAUSED = "bureau_paused"
     PIN_HELD = "pin_held"

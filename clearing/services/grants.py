@@ -15,7 +15,7 @@ from django.db import transaction
 
 from agency import audit
 from agency.choices import Action
-from clearing.choices import EvidenceKind, Intent, Stage
+from clearing.choices import EvidenceKind, Intent, PeriodState, Stage
 from clearing.models import Attempt, Backup, DiskPeriod, Evidence, Run
 from clearing.periods import period_row
 from clearing.procedure import quiet_for
@@ -86,7 +86,7 @@ def intend(
     """Permit ``report`` or ``clear`` of one unit, or say why not. ``now`` is domain time."""
     held = hold(machine, run_id, attempt_key)
     take(held, facts, now=real_now)
-    denial = _denial(held, stage, now, real_now)
+    denial = _denial(held, stage, period, now, real_now)
     if (
         denial is None
         and rolls_pin
@@ -124,7 +124,9 @@ def intend(
     return Grant(seconds=limits.grant)
 
 
-def _denial(held: Held, stage: Stage, now: dt.datetime, real_now: dt.datetime) -> Denial | None:
+def _denial(
+    held: Held, stage: Stage, period: Month, now: dt.datetime, real_now: dt.datetime
+) -> Denial | None:
     if held.machine.revoked_at is not None:
         return Denial.REVOKED
     if not lives(held, real_now):
@@ -134,6 +136,8 @@ def _denial(held: Held, stage: Stage, now: dt.datetime, real_now: dt.datetime) -
     allowed = {Intent.REPORT: {Stage.REPORT}, Intent.REPORT_AND_CLEAR: {Stage.REPORT, Stage.CLEAR}}
     if stage not in allowed.get(Intent(held.attempt.intent), set()) or not _right_disk(held):
         return Denial.WRONG_DISK
+    if period_row(held.disk, period).state == PeriodState.CLEARED:
+        return Denial.ALREADY_CLEARED
     if stage == Stage.CLEAR and not _backed_up(held):
         return Denial.NO_BACKUP
     if quiet_for(now):

@@ -147,6 +147,17 @@ def test_no_clear_without_a_backup_made_after_the_last_read(
     assert machine.intend("clear").status_code == 200
 
 
+def test_a_disk_that_is_proven_cleared_is_never_written_again(
+    machine: PlayedMachine, disk: TaxDisk, start: StartBatch
+) -> None:
+    machine.present(disk)
+    start(disk)
+    machine.claim()
+    machine.keep(b"{}", machine.identified(disk), machine.read(CLEARED))
+    for stage in ("report", "clear"):
+        assert machine.intend(stage).json()["reason"] == "already_cleared"
+
+
 def test_a_backup_that_is_not_what_was_sent_is_refused(
     agency: Agency, machine: PlayedMachine, disk: TaxDisk, start: StartBatch
 ) -> None:

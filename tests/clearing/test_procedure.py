@@ -363,6 +363,7 @@ class TestPermission:
             (Denial.LEASE_LOST, End.LOST),
             (Denial.REVOKED, End.LOST),
             (Denial.NO_BACKUP, End.FAILED),
+            (Denial.ALREADY_CLEARED, End.DONE),
             (Denial.WRONG_DISK, End.FAILED),
             (Denial.BUREAU_PAUSED, End.WAITING),
             (Denial.PIN_HELD, End.WAITING),
