@@ -88,7 +88,7 @@ class OperateNetTransport(httpx.BaseTransport):
         reply = self._reply(request, document, acts)
         if not reply.ok:
             raise self._refusal(reply, acts)
-        return httpx.Response(200, content=reply.document, request=request)
+        return httpx.Response(200, stream=httpx.ByteStream(reply.document), request=request)
 
     def close(self) -> None:
         self._inner.close()
