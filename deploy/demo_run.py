@@ -32,12 +32,13 @@ from deploy.demonstration.scenario import MACHINES, build, clients
 from deploy.demonstration.sheet import write_sheet
 from deploy.embedded import EmbeddedError
 from deploy.stack import HOST, Stack, StackError
+from devices.simulator.world import World
 
 PORT = 8765
 LIMITS_SCALE = 0.2  # a lease lasts 24 s, a call 12 s
 
 _LOOK_SECONDS = 0.25
-_PRESENCE_SECONDS = 20.0
+_PRESENCE_SECONDS = 60.0
 _SECONDS_PER_DISK = 10.0
 _LEAST_SECONDS = 240.0
 _KEPT = frozenset({"lock", "tail.lock"})
@@ -59,7 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
     root.parent.mkdir(parents=True, exist_ok=True)
     try:
         port = options.port or usual_port()
-        with Stack(root, machines=MACHINES, limits_scale=LIMITS_SCALE, port=port) as stack:
+        stack = Stack(root, machines=MACHINES, limits_scale=LIMITS_SCALE, port=port)
+        with _taken(stack):
             return Demo(stack, console, options).run()
     except KeyboardInterrupt:
         console.print("已结束 (ended).")
@@ -79,6 +81,17 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--reset", action="store_true", help="清空演示数据, 重新开始 (begin anew)")
     parser.add_argument("--port", type=int, default=0, help=f"网页端口 (default: {PORT} if free)")
     return parser.parse_args(arguments)
+
+
+def _taken(stack: Stack) -> Stack:
+    try:
+        stack.take()
+    except EmbeddedError as error:
+        raise DemoError(
+            f"演示目录 {stack.places.root} 正由另一个演示使用, 请先结束它, "
+            f"或用 QINGKA_DEMO_DIR 另指一个目录 (another demo runs there)\n{error}"
+        ) from None
+    return stack
 
 
 def usual_port() -> int:
@@ -199,22 +212,30 @@ class Demo:
         return WRONG if violations else OK
 
     def _await_disks(self, expected: Expected) -> None:
-        """Until the machines have told who is plugged in; a late one is no reason to stop."""
+        """Until the machines have told who is plugged in; a late disk is no reason to stop."""
         from deploy.demonstration import tables
-        from devices.simulator.world import World
 
-        plugged = sum(bool(disk.slot) for disk in World.load(self._places.world).disks)
+        plugged = len(self._plugged())
         until = time.monotonic() + _PRESENCE_SECONDS
         while (seen := tables.disks_present()) < plugged and time.monotonic() < until:
             self._tend()
             time.sleep(_LOOK_SECONDS)
+        if plugged and not seen:
+            raise DemoError(
+                f"读盘机没有报告任何税盘 (no disk was reported), 日志见 {self._places.logs}"
+            )
         self._say(f"读盘机报告在位税盘 {seen} 个, 共 {len(expected.disks)} 盘 (plugged in)")
+
+    def _plugged(self) -> frozenset[str]:
+        disks = World.load(self._places.world).disks
+        return frozenset(disk.device_no for disk in disks if disk.slot)
 
     def _watch(self) -> bool:
         """Show the bar until every disk is settled; False when that takes too long."""
         from deploy.demonstration import show, tables
 
-        progress = tables.progress()
+        plugged = self._plugged()
+        progress = tables.progress(plugged)
         limit = max(_LEAST_SECONDS, _SECONDS_PER_DISK * progress.total)
         until = time.monotonic() + limit
         with show.Live(self._console, progress.total) as live:
@@ -222,7 +243,7 @@ class Demo:
                 live.show(progress)
                 self._tend()
                 time.sleep(_LOOK_SECONDS)
-                progress = tables.progress()
+                progress = tables.progress(plugged)
             live.show(progress)
         return progress.finished
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import transaction
 
 from agency.choices import Role
@@ -34,6 +34,8 @@ def furnish(places: Places, *, server: str, bureau: str, sheet: Path, own: bool)
     _bureaus(bureau)
     agency = Agency.objects.filter(name=AGENCY).first()
     if agency is None:
+        if not sheet.is_file():  # an own list whose first start was cut off
+            raise CommandError("上次没有准备完, 请加 --reset 重新开始 (begin anew with --reset)")
         agency = agency_create(name=AGENCY, practice=True)
         with agency_scope(agency.pk):
             _people(agency, places)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -31,7 +32,7 @@ class Play:
         """A play that begins ``now``."""
         today = now.astimezone(BEIJING)
         start = today.replace(day=DAY, hour=HOUR, minute=MINUTE, second=0, microsecond=0)
-        return cls(round((start - today).total_seconds(), 3), Month.of(start))
+        return cls(math.ceil((start - today).total_seconds()), Month.of(start))
 
     @classmethod
     def of(cls, path: Path, now: dt.datetime) -> Self:

@@ -6,6 +6,7 @@ To be imported after ``django.setup()``; everything runs in one ``agency_scope``
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from django.db.models import Max, Min, Sum
@@ -22,8 +23,9 @@ from deploy.demonstration.people import AGENCY
 from devices.models import TaxDisk
 from devices.selectors import present_slots
 
-#: A run that waits for one of these waits for somebody; all others go on by themselves.
-_FOR_SOMEBODY = frozenset({Reason.DISK, Reason.FILING, Reason.BY_HAND, Reason.WINDOW})
+#: A run that waits for one of these, or for a disk in a drawer, waits for somebody; all others go
+#: on by themselves.
+_FOR_SOMEBODY = frozenset({Reason.FILING, Reason.BY_HAND, Reason.WINDOW})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +55,24 @@ def agency_id() -> int:
     return Agency.objects.get(name=AGENCY).pk
 
 
-def progress() -> Progress:
+def progress(plugged: Collection[str]) -> Progress:
+    """``plugged``: device numbers of the disks that are in a slot, by the simulated world: such a
+    one that waits for its disk waits for its machine to tell of it, and for nobody else."""
     with agency_scope(agency_id()):
         runs = _newest_runs()
-        settled = sum(
-            run.state in ENDED or (run.state == RunState.WAITING and run.reason in _FOR_SOMEBODY)
-            for run in runs
-        )
         return Progress(
             TaxDisk.objects.filter(retired_at__isnull=True).count(),
-            settled,
+            sum(_settled(run, plugged) for run in runs),
             Counter(ending(run.state, run.reason) for run in runs),
         )
+
+
+def _settled(run: Run, plugged: Collection[str]) -> bool:
+    if run.state != RunState.WAITING:
+        return run.state in ENDED
+    if run.reason == Reason.DISK:
+        return run.disk.device_no not in plugged
+    return run.reason in _FOR_SOMEBODY
 
 
 def people() -> list[tuple[str, str, str]]:
@@ -129,4 +137,4 @@ def read_claims() -> Claims:
 
 
 def _newest_runs() -> list[Run]:
-    return list(Run.objects.order_by("disk_id", "-pk").distinct("disk_id"))
+    return list(Run.objects.select_related("disk").order_by("disk_id", "-pk").distinct("disk_id"))
