@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -83,6 +85,33 @@ def test_a_process_has_one_daemon(desk: Desk, tmp_path: Path) -> None:
     desk.channel()
     failure = failure_of(lambda: PcscChannel("x", service=PcscService(tmp_path / "other")))
     assert failure.code is Code.MACHINE_FAULT
+
+
+def test_a_month_on_a_card_that_speaks_t0(desk: Desk) -> None:
+    """No Le beside data, every answer announced and fetched."""
+    host_port = str(desk.virtual.slots[2].port)
+    command = [sys.executable, "-m", "tests.devices.pcsc.fresh_cards", host_port, "--t0"]
+    with subprocess.Popen(desk.virtual.inside(command), stdin=subprocess.PIPE) as card:
+        desk.wait_seen(3)
+        disk = desk.disk(3, KeptPins())
+        disk.report(UNIT, PERIOD)
+        assert is_reported_all(disk.read_control(), PERIOD)
+        disk.clear(UNIT, clear_data())
+        assert is_cleared_all(disk.read_control(), PERIOD)
+        disk.close()
+        card.kill()
+
+
+def test_the_bench_measures() -> None:
+    command = [sys.executable, "-m", "tests.bench.pcsc_overhead"]
+    command += ["--delay-ms", "1", "--repeat", "1", "--readers", "2"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert [line.split(":")[0] for line in said.splitlines()] == [
+        "card",
+        "month",
+        "clear",
+        "2 readers at once against one",
+    ]
 
 
 # --- foreign cards -------------------------------------------------------------------------------

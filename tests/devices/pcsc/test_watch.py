@@ -6,6 +6,8 @@ import os
 import queue
 import resource
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -161,6 +163,17 @@ def test_a_watcher_at_another_daemon_follows_sixteen_readers_without_spinning(
         assert used.ru_utime - before.ru_utime < 1
     finally:
         desk.close()
+
+
+def test_a_watching_process_ends_with_whoever_started_it(desk: Desk) -> None:
+    command = [sys.executable, "-m", "devices.drivers.pcsc_watch", "--socket"]
+    with subprocess.Popen(
+        [*command, str(desk.service.socket)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stdin is not None
+        assert ServiceView.from_line(process.stdout.readline()).up
+        process.stdin.close()
+        assert process.wait(2) == 0
 
 
 def test_a_watching_process_that_dies_is_started_again(desk: Desk) -> None:
