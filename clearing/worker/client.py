@@ -14,6 +14,7 @@ import hashlib
 import random
 import ssl
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -33,6 +34,8 @@ CLOCK_LIMIT_SECONDS = 120.0
 #: How long one call is tried altogether, where the caller does not say.
 WITHIN_SECONDS = 20.0
 
+_NO_RUN = 0
+_NO_ATTEMPT = uuid.UUID(int=0)
 _TRY_SECONDS = 15.0
 _CONNECT_SECONDS = 5.0
 _FIRST_PAUSE = 0.2
@@ -118,6 +121,20 @@ class ServerClient:
             if isinstance(raw, dict) and isinstance(raw.get("run_id"), int):
                 self.release(raw["run_id"], attempt, (), failure.detail)
             raise
+
+    def greet(self, *, within: float = WITHIN_SECONDS) -> int:
+        """Prove address, token and machine by a call that changes nothing; the server's version of
+        the API. Raises ServerError; Refused for an unknown token (401) or a revoked machine (403).
+
+        It renews the lease of a run that cannot be: "not found" is what the server says to whoever
+        it knows."""
+        try:
+            answer = self._post(f"runs/{_NO_RUN}/renew", {"attempt": str(_NO_ATTEMPT)}, within)
+        except Refused as refused:
+            if refused.status != httpx.codes.NOT_FOUND or "api" not in refused.body:
+                raise
+            answer = refused.body
+        return int(answer.get("api") or 0)
 
     # -- permission -------------------------------------------------------------------------
 

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from clearing.worker.hardware import Component, Group, Hardware
+from clearing.worker.pcsc_readers import PcscSlots
 from devices.protocol.texts import N_
 
 T = TypeVar("T")
 
 NO_BROKER = "none"
+RACK, PCSC = "rack", "pcsc"
 DEFAULT_PARALLEL = 8
 #: How long a stopping worker lets its runs go on before it ends those that touch no disk.
 DEFAULT_STOP_SECONDS = 60.0
@@ -47,7 +49,10 @@ class MachineConfig:
     limits the worker to these slots; empty means all. ``parallel``: runs at a time.
 
     ``restart_service`` and ``power_cycle`` (with ``{slot}``) are the ladder's commands; the latter
-    is taken to touch other disks, too, unless ``power_cycle_alone``."""
+    is taken to touch other disks, too, unless ``power_cycle_alone``.
+
+    ``readers``: ``rack`` (模拟) or ``pcsc``; empty is the rack where there is one, and PC/SC where
+    there is neither a rack nor a component. ``pcsc_…``: see :class:`PcscSlots`."""
 
     server: str
     token: str = field(repr=False)
@@ -65,10 +70,24 @@ class MachineConfig:
     ladder_seconds: float = DEFAULT_LADDER_SECONDS
     components: tuple[Component, ...] = ()
     groups: tuple[Group, ...] = ()
+    readers: str = ""
+    pcsc_sockets: tuple[str, ...] = ()
+    pcsc_names: Mapping[str, str] = field(default_factory=dict)
+    pcsc_atrs: tuple[str, ...] = ()
 
     @property
     def hardware(self) -> Hardware:
-        return Hardware(self.rack_socket, self.components, self.groups)
+        if not self.uses_pcsc:
+            return Hardware(self.rack_socket, self.components, self.groups)
+        sockets = tuple(Path(path) for path in self.pcsc_sockets)
+        pcsc = PcscSlots(sockets, self.pcsc_names, self.pcsc_atrs)
+        return Hardware(None, self.components, self.groups, pcsc)
+
+    @property
+    def uses_pcsc(self) -> bool:
+        if self.readers:
+            return self.readers == PCSC
+        return self.rack_socket is None and not self.components
 
     @property
     def hold_seconds(self) -> float:
@@ -124,6 +143,10 @@ def read(raw: Mapping[str, Any]) -> MachineConfig:
         ladder_seconds=_seconds(raw, "ladder_seconds", DEFAULT_LADDER_SECONDS),
         components=tuple(_component(each) for each in _tables(raw, "components")),
         groups=tuple(_group(each) for each in _tables(raw, "groups")),
+        readers=_value(raw, "readers", str, ""),
+        pcsc_sockets=_words(raw, "pcsc_sockets", ()),
+        pcsc_names=_value(raw, "pcsc_names", dict, {}),
+        pcsc_atrs=_words(raw, "pcsc_atrs", ()),
     )
     if not config.server.startswith(("https://", "http://")):
         raise _wrong("server")
@@ -133,8 +156,24 @@ def read(raw: Mapping[str, Any]) -> MachineConfig:
         raise _wrong("prefix")  # without it the machine would listen to everybody's queue
     if not 1 <= config.parallel <= 64:
         raise _wrong("parallel")
+    _check_readers(config)
     _check_slots(config)
     return config
+
+
+def _check_readers(config: MachineConfig) -> None:
+    if config.readers not in ("", RACK, PCSC) or (
+        config.readers == RACK and config.rack_socket is None
+    ):
+        raise _wrong("readers")
+    if not all(isinstance(reader, str) and reader for reader in config.pcsc_names.values()):
+        raise _wrong("pcsc_names")
+    if len(set(config.pcsc_names.values())) != len(config.pcsc_names):
+        raise _wrong("pcsc_names")
+    try:
+        [bytes.fromhex(atr) for atr in config.pcsc_atrs]
+    except ValueError:
+        raise _wrong("pcsc_atrs") from None
 
 
 def _component(raw: Mapping[str, Any]) -> Component:

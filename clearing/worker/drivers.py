@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from clearing.worker.hardware import Hardware
-from devices.drivers.contract import PinStore, TaxDisk
+from devices.drivers.contract import CardChannel, PinStore, TaxDisk
 from devices.drivers.dates import Kind
 from devices.drivers.ic_card import IcCardDisk
 from devices.protocol.failures import Code, Failure
@@ -55,11 +55,15 @@ def kind_in(hardware: Hardware, slot: str) -> str:
 
 
 def _ic_card(hardware: Hardware, wanted: Wanted) -> TaxDisk:
-    if hardware.rack_socket is None:
-        raise Failure(Code.NOT_SUPPORTED, detail=wanted.kind)
-    seconds = wanted.call_seconds * _CHANNEL_FACTOR
     reader = hardware.reader_of(wanted.slot)
-    channel = RackChannel(hardware.rack_socket, reader, timeout=seconds)
+    channel: CardChannel
+    if hardware.pcsc is not None:
+        channel = hardware.pcsc.channel(reader)
+    elif hardware.rack_socket is not None:
+        seconds = wanted.call_seconds * _CHANNEL_FACTOR
+        channel = RackChannel(hardware.rack_socket, reader, timeout=seconds)
+    else:
+        raise Failure(Code.NOT_SUPPORTED, detail=wanted.kind)
     return IcCardDisk(channel, pins=wanted.pins, host_now=wanted.host_now)
 
 

@@ -7,10 +7,12 @@ active at a time. Holds no secret.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from clearing.worker.pcsc_readers import PcscSlots
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Hardware:
     rack_socket: Path | None = None
     components: tuple[Component, ...] = ()
     groups: tuple[Group, ...] = ()
+    pcsc: PcscSlots | None = None
 
     def group_of(self, slot: str) -> Group | None:
         return next((group for group in self.groups if slot in group.slots), None)
@@ -70,8 +73,21 @@ class Hardware:
         """Readers that are no slots themselves: a group's active disk appears there."""
         return frozenset(group.reader for group in self.groups if group.reader)
 
+    def parties(self, slots: Sequence[str]) -> list[list[str]]:
+        """``slots`` in parties, each of which one process can ask."""
+        if self.pcsc is None:
+            return [list(slots)] if slots else []
+        readers = {self.reader_of(slot) for slot in slots}
+        return [
+            [slot for slot in slots if self.reader_of(slot) in party]
+            for party in self.pcsc.groups(sorted(readers))
+        ]
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"rack_socket": self.rack_socket and str(self.rack_socket)}
+        return asdict(self) | {
+            "rack_socket": self.rack_socket and str(self.rack_socket),
+            "pcsc": self.pcsc and self.pcsc.to_json(),
+        }
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Hardware:
@@ -82,6 +98,7 @@ class Hardware:
                 Group(**each | {name: tuple(each[name]) for name in ("slots", "activate")})
                 for each in raw["groups"]
             ),
+            pcsc=PcscSlots.from_json(raw["pcsc"]) if raw["pcsc"] else None,
         )
 
 

@@ -104,14 +104,14 @@ class PcscReaders:
         with self._change:
             self._change.wait_for(self._all_told, _FIRST_SECONDS)
 
-    def look(self) -> dict[str, str]:
+    def look(self, *, though_away: bool = False) -> dict[str, str]:
         """Slot → whatever tells one insertion from another; empty for an empty slot.
 
         A daemon that is away leaves its slots where they were, in another state: they are asked,
-        and do not answer. Raises Failure(no_answer) when all are away.
+        and do not answer. Raises Failure(no_answer) when all are away, unless ``though_away``.
         """
         views = [watcher.view() for watcher in self._watchers]
-        if not any(view.up for view in views):
+        if not though_away and not any(view.up for view in views):
             raise Failure(Code.NO_ANSWER, raw_code=views[0].problem, detail="pcscd")
         found: dict[str, str] = {}
         for daemon, view in enumerate(views):

@@ -58,11 +58,28 @@ def probe_slots(
         "parent": os.getpid(),
     }
     found: dict[str, Found] = {}
+    for party in config.hardware.parties(slots):
+        found |= _ask_party(task, party, places, seconds, command)
+    return found
+
+
+def _ask_party(
+    task: dict[str, Any],
+    slots: Sequence[str],
+    places: Places,
+    seconds: float,
+    command: Sequence[str],
+) -> dict[str, Found]:
+    """Slots that one process can ask; another one goes on after a slot that hung."""
+    found: dict[str, Found] = {}
     left = list(slots)
     while left:
         answered, hung = _ask(task | {"slots": left}, seconds, command)
         for slot, answer in answered.items():
             if answer is not None:
+                if answer["problem"] == Code.DISK_IN_USE and places.is_marked(slot):
+                    # The call that was cut still has the reader: PC/SC frees it with its answer.
+                    answer = dict(_HUNG)
                 found[slot] = answer
                 if answer["problem"] != Code.NO_ANSWER:
                     places.unmark(slot)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from clearing.worker.hardware import Hardware
+from clearing.worker.pcsc_readers import PcscReaders
 from devices.simulator.rack_client import list_slots
 
 #: Slot → whatever tells one insertion from another; empty for an empty slot.
@@ -28,20 +29,25 @@ class Readers(Protocol):
 
 
 class SeenReaders:
-    """The rack's slots (模拟), and the slots behind components and switches."""
+    """PC/SC readers or the rack's slots (模拟), and the slots behind components and switches."""
 
     def __init__(self, hardware: Hardware) -> None:
         self._hardware = hardware
+        self._pcsc = None if hardware.pcsc is None else PcscReaders(hardware.pcsc)
 
     def look(self) -> Occupants:
         hidden = self._hardware.hidden_readers()
-        seen = {slot: who for slot, who in self._rack().items() if slot not in hidden}
+        seen = {slot: who for slot, who in self._visible().items() if slot not in hidden}
         return seen | dict.fromkeys(self._hardware.blind_slots(), BLIND)
 
     def close(self) -> None:
-        """Holds nothing."""
+        if self._pcsc is not None:
+            self._pcsc.close()
 
-    def _rack(self) -> Occupants:
+    def _visible(self) -> Occupants:
+        if self._pcsc is not None:
+            # Where there are components, too, they must not be lost with the readers' service.
+            return self._pcsc.look(though_away=bool(self._hardware.components))
         socket: Path | None = self._hardware.rack_socket
         if socket is None:
             return {}

@@ -1,0 +1,53 @@
+"""Working until a signal: starts the parts of the worker, and ends them in good order.
+
+SIGTERM and SIGINT end it without cutting a write: no new runs, those at work end before their next
+permission, and after ``stop_seconds`` wherever they are, except inside a write, which has its own
+limit.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+
+from clearing.worker.client import ServerClient
+from clearing.worker.config import MachineConfig
+from clearing.worker.inventory import Inventory
+from clearing.worker.journal import Journal
+from clearing.worker.places import Places
+from clearing.worker.runner import Runner
+
+log_ = logging.getLogger("clearing.worker")
+
+_EAR_SECONDS = 5.0
+
+
+def serve(config: MachineConfig) -> None:
+    """Work until a signal, then end in good order."""
+    stopping = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stopping.set())
+    client = ServerClient(config.server, config.token)
+    places = Places(config.data_dir)
+    runner = Runner(config, client, Journal(config.data_dir), places)
+    inventory = Inventory(config, client, places, runner)
+    looking = threading.Thread(target=inventory.run, name="inventory", daemon=True)
+    looking.start()
+    ear = None
+    if config.broker:
+        from clearing.worker.app import Ear, make_app  # half a second, where it is needed
+
+        ear = Ear(make_app(config, runner), config.parallel)
+        ear.start()
+    log_.info("at work for %s", config.server)
+    stopping.wait()
+    log_.info("stopping")
+    runner.stop(config.stop_seconds)
+    inventory.stop()
+    runner.wait()
+    if ear is not None:
+        ear.stop(_EAR_SECONDS)
+    looking.join(_EAR_SECONDS)
+    client.close()
+    log_.info("stopped")
