@@ -199,7 +199,8 @@ class Demo:
         claims = tables.read_claims()
         sights = judge.look(self._places.disks, expected)
         show.outcomes(self._console, claims, len(expected.diskless))
-        show.times(self._console, tables.spent(), expected.companies, len(expected.disks))
+        if fresh:
+            show.times(self._console, tables.spent(), expected.companies, len(expected.disks))
         if self._options.json:
             self._write_result(judge.result(expected, sights, claims))
         if not fresh and not self._options.once:

@@ -15,7 +15,7 @@ from agency import audit
 from agency.clock import real_now
 from agency.models import Agency, Membership
 from agency.scope import agency_scope
-from clearing.models import Backup, Batch, DiskPeriod, Run, StageResult
+from clearing.models import Attempt, Backup, Batch, DiskPeriod, Run, StageResult
 from clearing.states import ENDED, Reason, RunState
 from deploy.demonstration.expected import ending
 from deploy.demonstration.judge import Claim, Claims
@@ -109,6 +109,11 @@ def read_claims() -> Claims:
     """Everything our tables claim about every disk."""
     with agency_scope(agency_id()):
         runs = {run.disk_id: run for run in _newest_runs()}
+        lost = Counter(
+            Attempt.objects.filter(ended_at__isnull=False)
+            .exclude(end="settled")
+            .values_list("run__disk_id", flat=True)
+        )
         claims = []
         for disk in TaxDisk.objects.select_related("company").order_by("pk"):
             run = runs.get(disk.pk)
@@ -125,6 +130,7 @@ def read_claims() -> Claims:
                     states={row.period: row.state for row in rows},
                     reported_by={row.period: row.reported_by for row in rows if row.reported_by},
                     cleared_by={row.period: row.cleared_by for row in rows if row.cleared_by},
+                    lost=lost.get(disk.pk, 0),
                     unconfirmed=[row.period for row in rows if row.confirm_owed],
                     backups=dict(
                         backups.values_list("disk_period__period")

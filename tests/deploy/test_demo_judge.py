@@ -132,6 +132,17 @@ def test_a_report_written_twice_is_found(scene: Scene) -> None:
     only(scene.verdict(), disk, "written 2 times")
 
 
+def test_a_machine_that_died_excuses_one_more_report_and_never_a_clear(scene: Scene) -> None:
+    """Its package died with it; the disk itself shows whether it was cleared."""
+    disk = scene.of(Case.REPORT_TIMEOUT)
+    scene.change(disk, lost=1)
+    scene.write(disk, VERIFY, "", result="rolled")
+    scene.write(disk, DECLARE, scene.expected.period)
+    assert scene.verdict() == []
+    scene.write(disk, CLEAR, scene.expected.period)
+    only(scene.verdict(), disk, "written 2 times")
+
+
 def test_a_write_on_a_foreign_disk_is_found(scene: Scene) -> None:
     disk = scene.of(Case.FOREIGN)
     scene.write(disk, VERIFY, "", result="rolled")
