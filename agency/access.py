@@ -32,7 +32,17 @@ $$;
 """,
 )
 
-_STAFF = frozenset({Act.SEE, Act.RUN, Act.MARK_FILED, Act.ENTER_PASSWORD, Act.CUSTODY, Act.REVIEW})
+_STAFF = frozenset(
+    {
+        Act.SEE,
+        Act.RUN,
+        Act.START_WAITING,
+        Act.MARK_FILED,
+        Act.ENTER_PASSWORD,
+        Act.CUSTODY,
+        Act.REVIEW,
+    }
+)
 _LEAD = _STAFF | {
     Act.PIN_WAY_OUT,
     Act.BY_HAND,
@@ -45,7 +55,7 @@ RIGHTS: dict[Role, frozenset[Act]] = {
     Role.OWNER: _LEAD | {Act.EXPORT_AUDIT, Act.MEMBERS},
     Role.SUPERVISOR: _LEAD,
     Role.BOOKKEEPER: _STAFF,
-    Role.FRONT_DESK: frozenset({Act.SEE, Act.CUSTODY}),
+    Role.FRONT_DESK: frozenset({Act.SEE, Act.START_WAITING, Act.CUSTODY}),
     Role.CLIENT: frozenset(),
 }
 
@@ -80,6 +90,16 @@ def machine_of(token_hash: bytes) -> tuple[int, int] | None:
     """(agency id, machine id) of a machine's token, revoked ones included; outside of a scope."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT * FROM principal_of(%s)", [token_hash])
+        row = cursor.fetchone()
+    return (row[0], row[1]) if row else None
+
+
+def redeem(code_hash: bytes) -> tuple[int, int] | None:
+    """(agency id, id of the enrolment code), used and expired ones included; outside of a scope.
+
+    Uses nothing up: that is one conditional UPDATE inside the agency's scope."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM redeem(%s)", [code_hash])
         row = cursor.fetchone()
     return (row[0], row[1]) if row else None
 

@@ -36,7 +36,10 @@ def _ring_machines(agency_id: int) -> None:
     moment = real_now()
     with agency_scope(agency_id):
         machines = list(
-            Machine.objects.filter(revoked_at__isnull=True, seen_at__gte=moment - PRESENCE_AGE)
+            # One without a broker account has no bell, and nobody would empty its queue.
+            Machine.objects.filter(
+                revoked_at__isnull=True, seen_at__gte=moment - PRESENCE_AGE
+            ).exclude(broker_account="")
         )
         bells = {
             machine.broker_account: min(runnable_of(machine, moment).count(), machine.parallel)

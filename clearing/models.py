@@ -180,6 +180,8 @@ class Attempt(TenantModel):
     # What the order asked for; a later click may have widened the run's own intent meanwhile.
     intent = models.CharField(max_length=16, choices=Intent)
     slot = models.CharField(_("盘位"), max_length=40)
+    # Which password the order carried, or which PIN this attempt's own roll brought since.
+    pin_generation = models.PositiveIntegerField(null=True)
     claimed_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
     end = models.CharField(max_length=12, blank=True)  # settled · released · lease_over

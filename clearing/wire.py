@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from devices.api import API_VERSION as API_VERSION
 from devices.drivers.contract import ReportPackage, Unit
 from devices.protocol.failures import Code, Failure
 from devices.protocol.month import Month
-
-API_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)

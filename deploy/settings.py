@@ -145,6 +145,8 @@ AUTH_USER_MODEL = "agency.User"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env("QINGKA_REDIS_URL")
+# The broker's address as reader machines see it, where that is another one.
+MACHINE_BROKER_URL = env("QINGKA_MACHINE_BROKER_URL", "")
 SERVER_KEY_PREFIX = env("QINGKA_KEY_PREFIX", "qingka:")
 
 # Sealed backups and exports. Files here are useless without the seal keys.

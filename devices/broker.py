@@ -68,7 +68,9 @@ def grant_account(machine: Machine) -> str:
     ]
     rules += [f"+{'@' if name == 'connection' else ''}{name}" for name in _COMMANDS]
     _execute("ACL", "SETUSER", machine.broker_account, *rules)
-    return _with_credentials(settings.REDIS_URL, machine.broker_account, password)
+    return _with_credentials(
+        settings.MACHINE_BROKER_URL or settings.REDIS_URL, machine.broker_account, password
+    )
 
 
 def drop_account(machine: Machine) -> None:

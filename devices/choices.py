@@ -26,3 +26,10 @@ class PasswordState(models.TextChoices):
     WRONG = "wrong", _("口令错误")
     LOCKED = "locked", _("口令已锁死")
     PIN_UNKNOWN = "pin_unknown", _("PIN 待确认")
+
+
+class AlarmKind(models.TextChoices):
+    """What must not be, as seen by the reader machines; the label is the heading of the alarm."""
+
+    TAX_ID = "tax_id", _("盘上税号与登记客户不符")
+    TWO_MACHINES = "two_machines", _("同一税盘同时出现在两台读盘机")

@@ -1,4 +1,4 @@
-"""The definer look-up of the device layer: whose token is this (see ``agency.access``)."""
+"""The definer look-ups of the device layer: whose token, whose code (see ``agency.access``)."""
 
 from agency.tenancy import lookup_function
 
@@ -14,3 +14,16 @@ $$;
 )
 
 TOKEN_INDEX_SQL = "CREATE INDEX devices_machine_token ON devices_machine (token_hash);"
+
+REDEEM_SQL = lookup_function(
+    "redeem(bytea)",
+    """
+CREATE FUNCTION redeem(wanted bytea)
+RETURNS TABLE (agency_id bigint, code_id bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public AS $$
+  SELECT c.agency_id, c.id FROM devices_enrolmentcode c WHERE c.code_hash = wanted
+$$;
+""",
+)
+
+CODE_INDEX_SQL = "CREATE INDEX devices_enrolmentcode_hash ON devices_enrolmentcode (code_hash);"

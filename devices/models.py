@@ -17,7 +17,10 @@ class Machine(TenantModel):
     name = models.CharField(_("读盘机"), max_length=60)
     token_hash = models.BinaryField(max_length=32)
     # The Redis account and the key prefix are both this name; nothing is shared between machines.
-    broker_account = models.CharField(max_length=60)
+    # Empty for one that lives from presence answers over HTTPS alone: it has no bell.
+    broker_account = models.CharField(max_length=60, blank=True)
+    # The agency's wish; a machine that was enrolled while the broker was away has no bell either.
+    https_only = models.BooleanField(_("仅走 HTTPS"), default=False)
     parallel = models.PositiveSmallIntegerField(_("同时办理数"), default=8)
     version = models.CharField(_("版本"), max_length=20, blank=True)
     simulated = models.BooleanField(_("模拟"), default=False)
@@ -28,8 +31,39 @@ class Machine(TenantModel):
     class Meta:
         verbose_name = _("读盘机")
         constraints = [
-            models.UniqueConstraint(fields=["agency", "name"], name="machine_name_per_agency"),
+            # A revoked machine's name is free: its replacement stands at the same counter.
+            models.UniqueConstraint(
+                fields=["agency", "name"],
+                condition=Q(revoked_at__isnull=True),
+                name="machine_name_per_agency",
+            ),
             models.UniqueConstraint(fields=["agency", "token_hash"], name="machine_token"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class EnrolmentCode(TenantModel):
+    """A code that a reader machine exchanges, once and within minutes, for its credentials.
+
+    ``machine`` is empty for a new machine; set, it gives that machine new credentials (a roll)."""
+
+    code_hash = models.BinaryField(max_length=32)
+    name = models.CharField(_("读盘机"), max_length=60)
+    parallel = models.PositiveSmallIntegerField(_("同时办理数"), default=8)
+    https_only = models.BooleanField(_("仅走 HTTPS"), default=False)
+    simulated = models.BooleanField(_("模拟"), default=False)
+    machine = TenantForeignKey(Machine, on_delete=models.PROTECT, related_name="+", null=True)
+    created_by = models.CharField(max_length=100)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = _("登记码")
+        constraints = [
+            models.UniqueConstraint(fields=["agency", "code_hash"], name="one_row_per_code")
         ]
 
     def __str__(self) -> str:
@@ -60,6 +94,12 @@ class TaxDisk(TenantModel):
         Machine, on_delete=models.PROTECT, related_name="+", null=True
     )
     pin_intent_at = models.DateTimeField(null=True)
+    # What a generation means once a person has decided: devices.services.pins.
+    pin_decisions = models.PositiveIntegerField(default=0)
+    pin_late = models.BinaryField(null=True)
+    pin_late_generation = models.PositiveIntegerField(default=0)
+    # One try that a person allowed: "" until a claim uses it, then that claim's key.
+    pin_try_key = models.CharField(max_length=36, null=True)  # noqa: DJ001 (null: no such try)
     training = models.BooleanField(_("测试盘"), default=False)
     # The last control data read, per invoice type (devices.protocol.control.to_json).
     control = models.JSONField(default=dict)
@@ -103,6 +143,8 @@ class Slot(TenantModel):
     terminal_no = models.PositiveSmallIntegerField(null=True)
     # A catalogue code when what is plugged in cannot be used (foreign card, garbled …).
     problem = models.CharField(max_length=32, blank=True)
+    # The alarms that stand in the trail for this insertion (devices.choices.AlarmKind, spaced).
+    alarms = models.CharField(max_length=40, blank=True)
     seen_at = models.DateTimeField()
     since = models.DateTimeField()
 

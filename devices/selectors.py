@@ -1,25 +1,112 @@
-"""Reading in the device layer: which disk is where, right now."""
+"""Reading in the device layer: which disk is where, right now; machines; disks nobody knows."""
 
 from __future__ import annotations
 
 import datetime as dt
+from collections import defaultdict
+from dataclasses import dataclass
 
 from django.db.models import Exists, OuterRef, QuerySet
 
-from devices.models import Slot
+from agency.models import Company
+from devices.choices import DiskKind
+from devices.models import Machine, Slot, TaxDisk
 
 # How old a presence report may be and still say where a disk is; real seconds.
 PRESENCE_AGE = dt.timedelta(seconds=45)
+
+
+def fresh_slots(now: dt.datetime) -> QuerySet[Slot]:
+    """Slots of fresh reports, of machines that are not revoked. ``now`` is real time."""
+    return Slot.objects.filter(seen_at__gte=now - PRESENCE_AGE, machine__revoked_at__isnull=True)
 
 
 def present_slots(now: dt.datetime) -> QuerySet[Slot]:
     """Slots of fresh reports that hold an identified disk, of machines that are not revoked.
 
     ``now`` is real time. A disk that two machines claim to hold is with neither."""
-    fresh = Slot.objects.filter(
-        seen_at__gte=now - PRESENCE_AGE, machine__revoked_at__isnull=True
-    ).exclude(device_no="")
     elsewhere = Slot.objects.filter(
         seen_at__gte=now - PRESENCE_AGE, device_no=OuterRef("device_no")
     ).exclude(machine=OuterRef("machine"))
-    return fresh.filter(~Exists(elsewhere), problem="")
+    return fresh_slots(now).exclude(device_no="").filter(~Exists(elsewhere), problem="")
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownDisk:
+    """A disk in a slot that no record of the agency has (未登记税盘).
+
+    ``company``: the agency's company of the tax id that the disk tells, where it tells one."""
+
+    slot: Slot
+    company: Company | None
+
+    @property
+    def kind_text(self) -> str:
+        known = self.slot.kind in DiskKind.values
+        return str(DiskKind(self.slot.kind).label) if known else ""
+
+
+def unknown_slots(now: dt.datetime) -> QuerySet[Slot]:
+    """Slots with a readable disk whose number stands nowhere; a disk on two machines is an alarm
+    and not offered."""
+    known = TaxDisk.objects.filter(device_no=OuterRef("device_no"))
+    return present_slots(now).filter(~Exists(known))
+
+
+def unknown_disks(now: dt.datetime) -> list[UnknownDisk]:
+    """The disks to offer for adding, newest insertion first (two queries)."""
+    slots = list(unknown_slots(now).select_related("machine").order_by("-since", "pk"))
+    tax_ids = {slot.tax_id for slot in slots if slot.tax_id}
+    owners = {c.tax_id: c for c in Company.objects.filter(tax_id__in=tax_ids)} if tax_ids else {}
+    return [UnknownDisk(slot, owners.get(slot.tax_id)) for slot in slots]
+
+
+@dataclass(frozen=True, slots=True)
+class SlotView:
+    """A slot as the machine last told it, with the record of the disk in it."""
+
+    slot: Slot
+    disk: TaxDisk | None
+
+
+@dataclass(frozen=True, slots=True)
+class MachineView:
+    """A machine with its slots; ``held``: disks whose new PIN it has not delivered yet."""
+
+    machine: Machine
+    online: bool
+    slots: list[SlotView]
+    held: list[TaxDisk]
+
+    @property
+    def occupied(self) -> int:
+        return sum(bool(view.slot.device_no) for view in self.slots)
+
+
+def machine_views(now: dt.datetime) -> list[MachineView]:
+    """The agency's machines, those in use first; four queries whatever their number."""
+    machines = list(Machine.objects.order_by("name", "pk"))
+    slots = list(Slot.objects.order_by("machine_id", "name"))
+    numbers = {slot.device_no for slot in slots if slot.device_no}
+    disks = {
+        disk.device_no: disk
+        for disk in TaxDisk.objects.select_related("company").filter(device_no__in=numbers)
+    }
+    held: dict[int | None, list[TaxDisk]] = defaultdict(list)
+    for disk in TaxDisk.objects.select_related("company").filter(pin_intent_machine__isnull=False):
+        held[disk.pin_intent_machine_id].append(disk)
+    seats: dict[int, list[SlotView]] = defaultdict(list)
+    for slot in slots:
+        seats[slot.machine_id].append(SlotView(slot, disks.get(slot.device_no)))
+    views = [
+        MachineView(
+            machine,
+            machine.revoked_at is None
+            and machine.seen_at is not None
+            and machine.seen_at >= now - PRESENCE_AGE,
+            seats[machine.pk],
+            held[machine.pk],
+        )
+        for machine in machines
+    ]
+    return sorted(views, key=lambda view: view.machine.revoked_at is not None)

@@ -110,7 +110,10 @@ def _order(run: Run, attempt: Attempt, machine: Machine, now: dt.datetime) -> Or
     disk, company = run.disk, run.disk.company
     rows = list(DiskPeriod.objects.filter(disk=disk))
     device_password, certificate_password = disk_passwords(disk)
-    code = _password_code(disk)
+    code = _password_code(disk, str(attempt.key))
+    if attempt.pin_generation != disk.pin_generation:
+        attempt.pin_generation = disk.pin_generation
+        attempt.save(update_fields=["pin_generation"])
     open_ = run.open_intent or {}
     marked = [row.period for row in rows if row.marked_filed_at is not None]
     return Order(
@@ -154,9 +157,12 @@ def _order(run: Run, attempt: Attempt, machine: Machine, now: dt.datetime) -> Or
     )
 
 
-def _password_code(disk: TaxDisk) -> str:
-    """Why no password may be sent, or "". Fewer than two tries left are never spent by software."""
+def _password_code(disk: TaxDisk, claim: str) -> str:
+    """Why no password may be sent, or "". Fewer than two tries left are never spent by software,
+    and the one try that a person allowed is for one claim."""
     code = _PASSWORD_CODES.get(disk.password_state)
+    if code is None and disk.pin_try_key not in {None, "", claim}:
+        code = Code.PIN_UNKNOWN
     if code is None and disk.tries_left is not None and disk.tries_left < 2:
         code = Code.PASSWORD_LAST_TRIES
     return code.value if code else ""

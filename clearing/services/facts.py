@@ -21,7 +21,13 @@ from clearing.wire import FactKind
 from devices.models import Machine, TaxDisk
 from devices.protocol.failures import Code, Failure
 from devices.protocol.month import Month
-from devices.services import password_refused, pin_delivered, pin_in_doubt, pin_not_taken
+from devices.services import (
+    password_refused,
+    pin_delivered,
+    pin_in_doubt,
+    pin_not_taken,
+    tries_noted,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +192,14 @@ def _password(held: Held, fact: Fact, now: dt.datetime) -> None:
     code, tries_left = fact.data["code"], int(fact.data["tries_left"])
     if _keep(held, fact, EvidenceKind.PASSWORD, now) is None or not held.newest:
         return
-    if code in {Code.PASSWORD_WRONG, Code.PASSWORD_LOCKED}:
-        password_refused(disk=held.disk, locked=code == Code.PASSWORD_LOCKED, tries_left=tries_left)
+    if code not in {Code.PASSWORD_WRONG, Code.PASSWORD_LOCKED}:
+        return
+    locked = code == Code.PASSWORD_LOCKED
+    if held.attempt.pin_generation in {None, held.disk.pin_generation}:
+        password_refused(disk=held.disk, locked=locked, tries_left=tries_left)
+    else:  # the order carried an earlier password
+        tries_noted(disk=held.disk, tries_left=0 if locked else tries_left)
+    held.disk.refresh_from_db()
 
 
 def _pin(held: Held, fact: Fact, now: dt.datetime) -> None:
@@ -197,13 +209,15 @@ def _pin(held: Held, fact: Fact, now: dt.datetime) -> None:
         pin_in_doubt(disk=held.disk, machine=held.machine, generation=generation)
     elif fact.data.get("refused"):
         pin_not_taken(disk=held.disk, machine=held.machine, generation=generation)
-    else:
-        pin_delivered(
-            disk=held.disk,
-            machine=held.machine,
-            generation=generation,
-            pin=bytes.fromhex(fact.data["pin"]),
-        )
+    elif pin_delivered(
+        disk=held.disk,
+        machine=held.machine,
+        generation=generation,
+        pin=bytes.fromhex(fact.data["pin"]),
+    ):
+        # What this attempt rolled, it may roll again.
+        Attempt.objects.filter(pk=held.attempt.pk).update(pin_generation=generation)
+        held.attempt.pin_generation = generation
     held.disk.refresh_from_db()
 
 

@@ -90,7 +90,13 @@ def intend(
     if (
         denial is None
         and rolls_pin
-        and not pin_intent_open(disk=held.disk, machine=machine, now=real_now)
+        and not pin_intent_open(
+            disk=held.disk,
+            machine=machine,
+            now=real_now,
+            generation=held.attempt.pin_generation,
+            key=str(attempt_key),
+        )
     ):
         denial = Denial.PIN_HELD
     if denial is not None:

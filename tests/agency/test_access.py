@@ -18,6 +18,7 @@ from tests.conftest import PASSWORD, MakeCompany, Person
 EXPECTED: dict[Act, str] = {
     Act.SEE: "OSBF",
     Act.RUN: "OSB",
+    Act.START_WAITING: "OSBF",
     Act.MARK_FILED: "OSB",
     Act.ENTER_PASSWORD: "OSB",
     Act.REVIEW: "OSB",
