@@ -145,7 +145,7 @@ def read(raw: Mapping[str, Any]) -> MachineConfig:
         groups=tuple(_group(each) for each in _tables(raw, "groups")),
         readers=_value(raw, "readers", str, ""),
         pcsc_sockets=_words(raw, "pcsc_sockets", ()),
-        pcsc_names=_value(raw, "pcsc_names", dict, {}),
+        pcsc_names=_names(raw, "pcsc_names"),
         pcsc_atrs=_words(raw, "pcsc_atrs", ()),
     )
     if not config.server.startswith(("https://", "http://")):
@@ -161,15 +161,20 @@ def read(raw: Mapping[str, Any]) -> MachineConfig:
     return config
 
 
+def _names(raw: Mapping[str, Any], name: str) -> Mapping[str, str]:
+    """Slot → reader; no reader has two names."""
+    names: dict[str, Any] = _value(raw, name, dict, {})
+    good = all(isinstance(reader, str) and reader for reader in names.values())
+    if not good or len(set(names.values())) != len(names):
+        raise _wrong(name)
+    return names
+
+
 def _check_readers(config: MachineConfig) -> None:
     if config.readers not in ("", RACK, PCSC) or (
         config.readers == RACK and config.rack_socket is None
     ):
         raise _wrong("readers")
-    if not all(isinstance(reader, str) and reader for reader in config.pcsc_names.values()):
-        raise _wrong("pcsc_names")
-    if len(set(config.pcsc_names.values())) != len(config.pcsc_names):
-        raise _wrong("pcsc_names")
     try:
         [bytes.fromhex(atr) for atr in config.pcsc_atrs]
     except ValueError:
@@ -232,14 +237,14 @@ def _seconds(raw: Mapping[str, Any], name: str, default: float) -> float:
 def _words(
     raw: Mapping[str, Any], name: str, default: tuple[str, ...] | None = None
 ) -> tuple[str, ...]:
-    words = _value(raw, name, list, None if default is None else list(default))
-    if not all(isinstance(word, str) and word for word in words):
+    words: list[Any] = _value(raw, name, list, None if default is None else list(default))
+    if not all(isinstance(word, str) and bool(word) for word in words):
         raise _wrong(name)
     return tuple(words)
 
 
 def _tables(raw: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    tables = _value(raw, name, list, [])
+    tables: list[Any] = _value(raw, name, list, [])
     if not all(isinstance(table, dict) for table in tables):
         raise _wrong(name)
     return tables

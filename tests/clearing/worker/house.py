@@ -218,15 +218,15 @@ class House:
         )
         return replace(order, **changes)
 
-    def child(self, order: Order) -> Child:
-        self._children.append(Child(self, order))
+    def child(self, order: Order, config: MachineConfig | None = None) -> Child:
+        self._children.append(Child(self, order, config or self.config))
         return self._children[-1]
 
 
 class Child:
     """A real child process, handled as the worker does."""
 
-    def __init__(self, house: House, order: Order) -> None:
+    def __init__(self, house: House, order: Order, config: MachineConfig) -> None:
         self.order = order
         self.events: list[dict[str, Any]] = []
         self.process = subprocess.Popen(
@@ -237,8 +237,8 @@ class Child:
             server=house.server.url,
             token=TOKEN,
             data_dir=house.data_dir,
-            hardware=house.config.hardware,
-            hold_seconds=house.config.hold_seconds,
+            hardware=config.hardware,
+            hold_seconds=config.hold_seconds,
             server_seen=None,
             arrived=steady(),
             parent=os.getpid(),
