@@ -218,7 +218,10 @@ class ComponentDisk:
         lock_date: str,
     ) -> ReportPackage:
         """ "No summary data": then the dates judge (domain.md §4)."""
-        controls = [self._control(found, None, 0) for found in unit.types]
+        try:
+            controls = [self._control(found, None, 0) for found in unit.types]
+        except Failure as failure:  # whether anything was closed stays open
+            raise _in_doubt(failure) from None
         if not all(is_reported(control, period) for control in controls):
             self._refuse(answer)
         span = f"{period.first:%Y%m%d}000000{period.last:%Y%m%d}235959"
@@ -353,4 +356,11 @@ class ComponentDisk:
 
 
 def _in_doubt(failure: Failure) -> Failure:
-    return Failure(failure.code, detail=failure.detail, outcome_unknown=True)
+    return Failure(
+        failure.code,
+        raw_code=failure.raw_code,
+        raw_text=failure.raw_text,
+        detail=failure.detail,
+        outcome_unknown=True,
+        tries_left=failure.tries_left,
+    )
