@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from clearing.worker.config import ConfigError, read
+from clearing.worker.hardware import Group, Hardware
 from clearing.worker.pcsc_readers import PcscReaders, PcscSlots
 from devices.protocol.failures import Code
 from tests.devices.pcsc.desk import Desk, failure_of, missing, number, slot, until
@@ -48,6 +50,60 @@ def test_slots_are_asked_daemon_by_daemon() -> None:
 
 def test_they_travel_to_another_process_as_json() -> None:
     assert PcscSlots.from_json(json.loads(json.dumps(TWO.to_json()))) == TWO
+
+
+# --- the configuration ---------------------------------------------------------------------------
+
+BASE = {"server": "https://h", "token": "t", "data_dir": "/d"}
+
+
+def test_readers_are_pcsc_where_there_is_neither_rack_nor_component() -> None:
+    assert read(BASE).hardware.pcsc == PcscSlots()
+    rack = read(BASE | {"rack_socket": "/r"}).hardware
+    assert (rack.pcsc, rack.rack_socket) == (None, Path("/r"))
+    component = {"slot": "C-01", "kind": "baiwang", "address": "http://127.0.0.1:1"}
+    assert read(BASE | {"components": [component]}).hardware.pcsc is None
+    both = read(BASE | {"components": [component], "readers": "pcsc"}).hardware
+    assert (both.pcsc, len(both.components)) == (PcscSlots(), 1)
+
+
+def test_daemons_names_and_atrs_are_configured_and_travel_with_the_hardware() -> None:
+    config = read(
+        BASE
+        | {"rack_socket": "/r", "readers": "pcsc", "pcsc_sockets": ["/a", "/b"]}
+        | {"pcsc_names": {"A-01": "1/ACS 00 00"}, "pcsc_atrs": ["3B00"]}
+    )
+    wanted = PcscSlots((Path("/a"), Path("/b")), {"A-01": "1/ACS 00 00"}, ("3B00",))
+    assert config.hardware == Hardware(pcsc=wanted)
+    travelled = json.loads(json.dumps(config.hardware.to_json()))
+    assert Hardware.from_json(travelled) == config.hardware
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("readers", "usb"),
+        ("readers", "rack"),  # and no rack_socket
+        ("pcsc_sockets", [1]),
+        ("pcsc_names", {"A-01": ""}),
+        ("pcsc_names", {"A-01": "x", "A-02": "x"}),
+        ("pcsc_atrs", ["no hex"]),
+    ],
+)
+def test_a_wrong_reader_setting_is_refused_by_name(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=key):
+        read(BASE | {key: value})
+
+
+def test_slots_of_a_group_are_asked_where_their_reader_is() -> None:
+    group = Group("G", ("G-1", "G-2"), ("switch", "{slot}"), reader="2/ACS 00 00")
+    hardware = Hardware(groups=(group,), pcsc=PcscSlots((Path("/a"), Path("/b"))))
+    assert hardware.parties(["1/ACS 00 00", "G-1", "G-2"]) == [["1/ACS 00 00"], ["G-1", "G-2"]]
+    assert Hardware().parties(["A", "B"]) == [["A", "B"]]
+    assert Hardware().parties([]) == []
+
+
+# --- looks, with real daemons --------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -100,6 +156,7 @@ def test_a_daemon_that_dies_takes_only_its_own_slots(desk: Desk) -> None:
         desk.virtual.kill(0)
         until(lambda: all(not watcher.view().up for watcher in readers._watchers))
         assert failure_of(readers.look).code is Code.NO_ANSWER
+        assert list(readers.look(though_away=True)) == list(before)
         for daemon in (0, 1):
             desk.virtual.start(daemon)
         until(lambda: sum(map(bool, _looked(readers).values())) == 3)
