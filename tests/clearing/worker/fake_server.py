@@ -40,7 +40,7 @@ class FakeServer:
         self.backups: list[bytes] = []
         self.grant_seconds = 60.0
         self.clock_offset = dt.timedelta()
-        self.presence_answer = {"runnable": 0, "parallel": 8, "interval": 15}
+        self.presence_answer: dict[str, Any] = {"runnable": 0, "parallel": 8, "interval": 15}
         # verb → what is answered in place of the usual; None lets it through after all
         self.scripts: dict[str, Callable[[Call], Answer | None]] = {}
         self._lock = threading.Lock()
@@ -78,12 +78,15 @@ class FakeServer:
 
     def wait_for(self, verb: str, count: int = 1, timeout: float = 20.0) -> Call:
         """The ``count``-th call of this kind."""
+        assert self.came(verb, count, timeout), f"no {verb} but {self.verbs()}"
+        return self.of(verb)[count - 1]
+
+    def came(self, verb: str, count: int, timeout: float) -> bool:
+        """Whether a ``count``-th call of this kind came in time."""
         with self._changed:
-            done = self._changed.wait_for(
+            return self._changed.wait_for(
                 lambda: sum(call.verb == verb for call in self.calls) >= count, timeout
             )
-        assert done, f"no {verb} but {self.verbs()}"
-        return self.of(verb)[count - 1]
 
     # -- answering ----------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from clearing.worker.places import Places
 from clearing.worker.steady import steady
 from clearing.worker.task import Task
 from devices.simulator import evidence
+from devices.simulator.card_state import CardState
 from devices.simulator.evidence import DiskEvidence
 from devices.simulator.rack_client import RackControl, rack_command, wait_ready
 from devices.simulator.rack_faults import Mode
@@ -177,6 +178,12 @@ class House:
     def holds_pin(self, pin: bytes) -> bool:
         return evidence.holds_pin(self._street.rack_dir, self.alices.device_no, pin)
 
+    def pin(self) -> str:
+        """The PIN that Alice's disk has now, as its owner may have it on paper."""
+        state = evidence._state(self._street.rack_dir, self.alices.device_no)
+        assert isinstance(state, CardState)
+        return state.pin.hex()
+
     def hang(self, mode: Mode, command: str, seconds: float = 60.0) -> None:
         """Alice's disk hangs in its next such command."""
         device_no = self.alices.device_no
@@ -219,14 +226,14 @@ class House:
         return replace(order, **changes)
 
     def child(self, order: Order, config: MachineConfig | None = None) -> Child:
-        self._children.append(Child(self, order, config or self.config))
+        self._children.append(Child(order, config or self.config))
         return self._children[-1]
 
 
 class Child:
     """A real child process, handled as the worker does."""
 
-    def __init__(self, house: House, order: Order, config: MachineConfig) -> None:
+    def __init__(self, order: Order, config: MachineConfig) -> None:
         self.order = order
         self.events: list[dict[str, Any]] = []
         self.process = subprocess.Popen(
@@ -234,9 +241,9 @@ class Child:
         )
         task = Task(
             order=order,
-            server=house.server.url,
-            token=TOKEN,
-            data_dir=house.data_dir,
+            server=config.server,
+            token=config.token,
+            data_dir=config.data_dir,
             hardware=config.hardware,
             hold_seconds=config.hold_seconds,
             server_seen=None,

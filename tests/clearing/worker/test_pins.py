@@ -188,6 +188,18 @@ def test_a_refused_pin_closes_the_window_and_is_not_tried_again(
     assert caught.value.code == Code.PASSWORD_WRONG
 
 
+def test_a_pin_that_was_refused_is_not_sent_again_before_a_person_decided(
+    made: Made, journal: Journal
+) -> None:
+    """Not even by another run, while the server has not heard of the refusal yet."""
+    journal.pins.put(DEVICE, PinEntry(PinState.REFUSED, 3, OLD, 6, "old"))
+    with pytest.raises(Failure) as caught:
+        made().current()
+    assert caught.value.code == Code.PASSWORD_WRONG
+    assert made(device_password=NEW.decode()).current() == Pin(NEW, 3)  # that is another PIN
+    assert made(pin_generation=4).current() == Pin(OLD, 4)  # somebody decided to try it
+
+
 def test_a_pin_that_cannot_be_kept_is_not_rolled(
     made: Made, log: AttemptLog, grant: Grant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
