@@ -5,8 +5,9 @@ without a password, then reading, ``SKSBQTYXXCX`` → ``TJXXCX`` → ``SJCB`` fo
 a clear. What a kind treats together is in ``component_units``, by how many days it is off in
 ``dates``.
 
-Must never: send the device password before this session's SKSBBH answered with the expected number,
-send it again after the disk refused it, close a period other than the one it was told to, repeat
+Must never: send the device password before this call's SKSBBH answered with the expected number
+(each call asks anew, for a disk can be swapped between two of them), send it again after the disk
+refused it, close a period other than the one it was told to, repeat
 an operation that changes the disk, or hide that one may have taken effect.
 
 ◇ Choices. The lock date (SKSBQTYXXCX 0) is the ``qtxx`` of WLCB, as in public middleware; ``fpmx``,
@@ -80,6 +81,7 @@ class ComponentDisk:
         self._password = password
         self._link = Link(transport, device_no, seconds=call_seconds)
         self._identity: Identity | None = None
+        self._fresh = False  # nothing was done since the identity was asked for
         self._info: DeviceInfo | None = None
         self._told: Mapping[str, str] = {}
         self._refused: Failure | None = None
@@ -109,10 +111,12 @@ class ComponentDisk:
             retired=found.retired,
             raw={"sksbbh": found.device_no, "bspbh": found.reporting_disk_no},
         )
+        self._fresh = True
         return self._identity
 
     def read_control(self) -> dict[str, ControlData]:
         """SKPXXCX, then JKSJCX and HQLXSJ of each type; the clock is the device's own."""
+        self._begin()
         info = self._read_info()
         clock = dates.parse_moment(info.clock, "dqsz").replace(tzinfo=BEIJING)
         return {
@@ -121,6 +125,7 @@ class ComponentDisk:
 
     def pending_uploads(self) -> int:
         """The sum of HQLXSJ over all types."""
+        self._begin()
         return sum(self._pending(found).count for found in self._known().types)
 
     def export(self) -> bytes:
@@ -128,6 +133,7 @@ class ComponentDisk:
 
         Nothing in it changes the disk, and no password is in it. The disk's running clock is.
         """
+        self._begin()
         info = self._read_info()
         told = dict(self._told)
         types = {}
@@ -240,6 +246,7 @@ class ComponentDisk:
             raise Failure(Code.OUTSIDE_WINDOW, detail=period.window.first.isoformat())
 
     def _check(self, unit: Unit) -> None:
+        self._begin()
         if unit not in self.units(self._known().types):
             raise Failure(Code.NOT_SUPPORTED, detail=unit.key)
 
@@ -313,8 +320,17 @@ class ComponentDisk:
 
     # --- identity and password -------------------------------------------------------------------
 
+    def _begin(self) -> None:
+        """A call begins: ask anew who is there, unless that is all that was done so far."""
+        if not self._device_no:
+            raise Failure(Code.PASSWORD_MISSING, detail="sksbbh")
+        if not self._fresh:
+            self._identity = None
+        self._confirmed()
+        self._fresh = False
+
     def _confirmed(self) -> Identity:
-        """This session's identity, asked for if nobody has yet. Raises Failure(wrong_disk)."""
+        """The identity, asked for where nobody has. Raises Failure(wrong_disk)."""
         identity = self._identity or self.identify()
         if identity.device_no != self._device_no:
             raise Failure(Code.WRONG_DISK, detail=identity.device_no)
@@ -322,8 +338,6 @@ class ComponentDisk:
 
     def _secret(self) -> str:
         """The device password: only for the disk that is expected, and never after a refusal."""
-        if not self._device_no:
-            raise Failure(Code.PASSWORD_MISSING, detail="sksbbh")
         self._confirmed()
         if self._refused is not None:
             refused = self._refused

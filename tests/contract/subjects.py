@@ -95,7 +95,14 @@ class InProcessCard(CardSubject):
     def channel(self) -> CardChannel:
         channel = Loopback(self._cards[self._inserted])
         channel.card.reset()
-        channel.before, channel.after = self._before, self._after
+        device_no = self._inserted
+
+        def before(name: str) -> None:
+            if device_no != self._inserted:
+                raise Failure(Code.DISK_ABSENT)
+            self._before(name)
+
+        channel.before, channel.after = before, self._after
         return channel
 
     def swap(self) -> None:

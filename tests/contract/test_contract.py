@@ -236,6 +236,20 @@ class TestSecrets:
         assert not subject.asked_for_secrets()
         assert subject.writes() == NOTHING
 
+    def test_a_disk_swapped_between_two_calls_gets_nothing_of_the_first(
+        self, subject: Subject
+    ) -> None:
+        disk = subject.open()
+        disk.identify()
+        unit = units_of(disk)[0]
+        subject.swap()
+        for action in (disk.read_control, lambda: disk.report(unit, PERIOD), disk.export):
+            failure = failure_of(action)
+            assert failure.code in (Code.WRONG_DISK, Code.DISK_ABSENT, Code.NO_ANSWER)
+            assert not failure.outcome_unknown
+        assert subject.writes() == NOTHING
+        assert not subject.asked_for_secrets()
+
     def test_a_wrong_password_costs_one_try_and_ends_the_run(
         self, subject: Subject, office: Office
     ) -> None:

@@ -143,6 +143,18 @@ class TestSecrets:
             assert on.loop.sent.count("SKSBBH") == 1
             assert SENT_WITH_PASSWORD not in on.loop.documents[0]
 
+    def test_a_disk_swapped_between_two_calls_gets_no_password(self, kind: Kind) -> None:
+        on = component_bench(kind)
+        on.disk.read_control()
+        unit = on.units()[0]
+        number = "661999999999"
+        on.body.state = replace(on.body.state, device_no=number)
+        before = len(on.loop.sent)
+        for action in (on.disk.read_control, lambda: on.disk.report(unit, PERIOD)):
+            failure = failure_of(action)
+            assert (failure.code, failure.detail) == (Code.WRONG_DISK, number)
+        assert on.loop.sent[before:] == ["SKSBBH", "SKSBBH"]
+
     def test_another_number_gets_no_password_whatever_is_asked(self, kind: Kind) -> None:
         on = component_bench(kind, device_no="661999999999")
         assert on.disk.identify().device_no == NUMBERS[kind]
@@ -174,7 +186,7 @@ class TestSecrets:
         on.password[0] = "also wrong"
         second = failure_of(on.disk.read_control)
         assert (second.code, second.tries_left) == (Code.PASSWORD_WRONG, 2)
-        assert on.loop.sent == ["SKSBBH", "SKPXXCX"]
+        assert on.loop.sent == ["SKSBBH", "SKPXXCX", "SKSBBH"]
         assert on.body.state.tries == 2
 
     def test_the_counter_runs_down_to_locked_and_back_with_the_right_one(self, kind: Kind) -> None:
