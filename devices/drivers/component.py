@@ -326,8 +326,10 @@ class ComponentDisk:
             raise Failure(Code.PASSWORD_MISSING, detail="sksbbh")
         if not self._fresh:
             self._identity = None
-        self._confirmed()
-        self._fresh = False
+        try:
+            self._confirmed()
+        finally:
+            self._fresh = False
 
     def _confirmed(self) -> Identity:
         """The identity, asked for where nobody has. Raises Failure(wrong_disk)."""
