@@ -96,6 +96,10 @@ def _settle_by(held: Held, outcome: Outcome, now: dt.datetime) -> None:
             move(run, RunState.DONE, now=now)
         else:  # a click widened it meanwhile
             move(run, RunState.QUEUED, now=now)
+    elif outcome.end == End.UNKNOWN:
+        # The machine could not tell, but the server has a read since: nothing is in doubt.
+        if run.state != RunState.QUEUED:
+            _give_back(run, outcome.detail, now)
     elif outcome.end == End.WAITING:
         _wait(run, outcome, end_as, now)
     elif outcome.end == End.FAILED and not outcome.code:

@@ -300,6 +300,17 @@ def test_an_open_intent_at_the_end_is_unknown_whatever_the_machine_says(
     assert again(run).state == "done"
 
 
+def test_an_unknown_end_after_a_counted_read_is_nothing_to_doubt(
+    machine: PlayedMachine, disk: TaxDisk, start: StartBatch
+) -> None:
+    machine.present(disk)
+    start(disk)
+    machine.claim()
+    machine.intend("report", machine.identified(disk), machine.read(TO_REPORT))
+    settled = machine.settle("unknown", machine.read(REPORTED), code="no_answer")
+    assert settled.json()["state"] == "queued"
+
+
 def test_a_released_run_goes_back_to_the_queue_or_to_unknown(
     machine: PlayedMachine, disk: TaxDisk, start: StartBatch
 ) -> None:
