@@ -17,6 +17,10 @@ from devices.protocol.failures import Code, Failure
 from devices.protocol.iccard_layouts import decode_bcd_date
 
 
+#: A later date is no date: a month needs the one after it (``devices/protocol/month.py``).
+LAST_YEAR = 9998
+
+
 class Kind(enum.StrEnum):
     """The kinds of disk whose dates are known."""
 
@@ -86,6 +90,8 @@ def parse_moment(raw: str, name: str = "moment") -> dt.datetime:
     digits = raw.ljust(14, "0")
     parts = (digits[0:4], digits[4:6], digits[6:8], digits[8:10], digits[10:12], digits[12:14])
     year, month, day, hour, minute, second = map(int, parts)
+    if year > LAST_YEAR:
+        raise Failure(Code.DEVICE_GARBLED, detail=name)
     try:
         return dt.datetime(year, month, day, hour, minute, second)
     except ValueError:
@@ -94,6 +100,9 @@ def parse_moment(raw: str, name: str = "moment") -> dt.datetime:
 
 def _shifted(name: str, raw: str | bytes, days: int) -> dt.date:
     try:
-        return parse_date(raw, name) + dt.timedelta(days=days)
+        shifted = parse_date(raw, name) + dt.timedelta(days=days)
     except OverflowError:  # 0001-01-01 or 9999-12-31: a cleared field, not a date
         raise Failure(Code.DEVICE_GARBLED, detail=name) from None
+    if shifted.year > LAST_YEAR:
+        raise Failure(Code.DEVICE_GARBLED, detail=name)
+    return shifted

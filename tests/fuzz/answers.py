@@ -4,7 +4,7 @@
 
 One run is one call of a driver in which one answer, or every one, is not what the disk said. What
 must hold: a result, or a Failure with a code of the catalogue; no password in either; control data
-that can travel; and no run that takes longer than a second. A run is told again by its number.
+that can travel and be judged; and no run that takes longer than a second. A run is told again by its number.
 """
 
 from __future__ import annotations
@@ -26,9 +26,15 @@ from devices.drivers.component_server import ServerDisk
 from devices.drivers.contract import ClearData, Identity, TaxDisk
 from devices.drivers.dates import Kind
 from devices.protocol.catalogue import CATALOGUE
-from devices.protocol.control import from_json, to_json
+from devices.protocol.control import (
+    device_state,
+    from_json,
+    is_cleared_all,
+    open_period,
+    to_json,
+)
 from devices.protocol.failures import Code, Failure
-from tests.devices.cards import FIRST_PIN, PERIOD, bench, clear_data
+from tests.devices.cards import FIRST_PIN, IN_WINDOW, PERIOD, bench, clear_data
 from tests.devices.components import NUMBERS, PASSWORD, TAX_ID, TYPES, component_bench
 from tests.fuzz.mutations import mutated, random_bytes
 
@@ -162,7 +168,10 @@ def _check_failure(failure: Failure) -> None:
 
 
 def _check_result(result: object) -> None:
-    if isinstance(result, dict):
+    if isinstance(result, dict) and result:
+        open_period(result)
+        is_cleared_all(result, PERIOD)
+        device_state(result, clock=IN_WINDOW)
         for control in result.values():
             if from_json(json.loads(json.dumps(to_json(control)))) != control:
                 raise ValueError("control data that do not travel")
