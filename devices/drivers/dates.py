@@ -17,10 +17,6 @@ from devices.protocol.failures import Code, Failure
 from devices.protocol.iccard_layouts import decode_bcd_date
 
 
-#: A later date is no date: a month needs the one after it (``devices/protocol/month.py``).
-LAST_YEAR = 9998
-
-
 class Kind(enum.StrEnum):
     """The kinds of disk whose dates are known."""
 
@@ -28,6 +24,10 @@ class Kind(enum.StrEnum):
     BAIWANG = "baiwang"
     UKEY = "ukey"
     AISINO = "aisino"
+
+
+#: A later date is no date: a month needs the one after it (``devices/protocol/month.py``).
+LAST_YEAR = 9998
 
 
 @dataclass(frozen=True, slots=True)

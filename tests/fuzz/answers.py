@@ -4,7 +4,8 @@
 
 One run is one call of a driver in which one answer, or every one, is not what the disk said. What
 must hold: a result, or a Failure with a code of the catalogue; no password in either; control data
-that can travel and be judged; and no run that takes longer than a second. A run is told again by its number.
+that can travel and be judged; and no run that takes longer than a second. A run is told again by
+its number.
 """
 
 from __future__ import annotations
