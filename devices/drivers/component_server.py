@@ -35,7 +35,7 @@ from devices.protocol.month import Month
 from devices.protocol.texts import N_
 
 NO_REPORT = N_("税控服务器的公开接口没有抄报和清卡")
-NO_IDENTITY = N_("税控服务器不凭口令不能说出盘号, 须由人员确认盘位")
+NO_IDENTITY = N_("税控服务器不凭口令不能说出盘号，须由人员确认盘位")
 
 
 class ServerDisk:
