@@ -164,7 +164,9 @@ class Enrolment:
         try:
             config = read(values | kept)
         except ConfigError:
-            # Whatever it is, the code is used: without the token the machine must be enrolled anew.
+            if not kept:  # the answer itself is no use
+                raise
+            # The code is used: without the token the machine would have to be enrolled anew.
             kept, config = {}, read(values)
             print(self.words(N_("旧配置里有不能沿用的项, 已另存为 .old")), file=sys.stderr)
         if self.path.exists():

@@ -40,7 +40,10 @@ class FakeServer:
         self.backups: list[bytes] = []
         self.grant_seconds = 60.0
         self.clock_offset = dt.timedelta()
+        #: Answers without what every answer of the API has: some other server.
+        self.bare = False
         self.presence_answer: dict[str, Any] = {"runnable": 0, "parallel": 8, "interval": 15}
+        self.enrolment: Answer = (404, {"error": "not_found"})
         # verb → what is answered in place of the usual; None lets it through after all
         self.scripts: dict[str, Callable[[Call], Answer | None]] = {}
         self._lock = threading.Lock()
@@ -93,6 +96,9 @@ class FakeServer:
     def answer(self, token: str, path: str, body: dict[str, Any]) -> Answer:
         parts = path.removeprefix("/machine/v1/").split("/")
         call = Call(parts[-1], int(parts[1]) if len(parts) == 3 else 0, body)
+        if call.verb == "enrol":  # by a machine that has no token yet
+            self.calls.append(call)
+            return self.enrolment
         if token != f"Machine {TOKEN}":
             return 401, {"error": "unknown"}
         script = self.scripts.get(call.verb) or self.scripts.get("*")
@@ -105,7 +111,8 @@ class FakeServer:
             for fact in body.get("facts", ()):
                 kept.setdefault(fact["number"], fact)
             self._changed.notify_all()
-            return scripted or (200, self._usual(call))
+            status = 404 if call.run_id == 0 and call.verb == "renew" else 200
+            return scripted or (status, self._usual(call))
 
     def answer_unheard(self, call: Call) -> None:
         """Act on a call whose answer will not arrive."""
@@ -125,6 +132,8 @@ class FakeServer:
                 content = base64.b64decode(body["content"])
                 self.backups.append(content)
                 return {"kept": True, "sha256": hashlib.sha256(content).hexdigest()}
+            case "renew" if call.run_id == 0:  # what nobody was ever given
+                return {}
             case "renew":
                 return {"lease": 120}
             case "record":
@@ -163,9 +172,10 @@ class _Handler(BaseHTTPRequestHandler):
         assert isinstance(self.server, _Http)
         fake = self.server.fake
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        status, answer = fake.answer(self.headers["Authorization"], self.path, body)
+        status, answer = fake.answer(self.headers.get("Authorization", ""), self.path, body)
         now = dt.datetime.now(dt.UTC) + fake.clock_offset
-        content = json.dumps({"time": now.isoformat(), "api": 1, **answer}).encode()
+        shared = {} if fake.bare else {"time": now.isoformat(), "api": 1}
+        content = json.dumps({**shared, **answer}).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
