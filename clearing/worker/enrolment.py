@@ -205,5 +205,7 @@ def _is_tables(value: Any) -> bool:
 
 
 def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_toml(key)} = {_toml(each)}" for key, each in value.items()) + "}"
     # JSON's strings, numbers, true and false are TOML's, too; DEL is the one exception.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

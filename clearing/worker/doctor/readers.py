@@ -37,18 +37,13 @@ _PCSC_LOOK = (sys.executable, "-m", "devices.drivers.pcsc_watch", "--once")
 
 
 def examine_readers(config: MachineConfig, host: Host) -> Iterator[Finding]:
-    if config.rack_socket is not None:
+    if config.hardware.rack_socket is not None:
         yield from _rack(config)
     for component in config.components:
         yield _component(config, component)
-    if _uses_pcsc(config):
-        yield from _pcsc(host)
+    if config.uses_pcsc:
+        yield from _pcsc(config, host)
     yield from _packages(config)
-
-
-def _uses_pcsc(config: MachineConfig) -> bool:
-    """A machine without a rack (模拟) or a component has readers."""
-    return config.rack_socket is None and not config.components
 
 
 # --- simulated, and behind components ------------------------------------------------------------
@@ -117,7 +112,7 @@ def _component(config: MachineConfig, component: Component) -> Finding:
 # --- PC/SC ---------------------------------------------------------------------------------------
 
 
-def _pcsc(host: Host) -> Iterator[Finding]:
+def _pcsc(config: MachineConfig, host: Host) -> Iterator[Finding]:
     said = host.output(["pcscd", "--version"])
     if said is None and host.platform != "win32":
         yield error(
@@ -133,11 +128,13 @@ def _pcsc(host: Host) -> Iterator[Finding]:
     ccid = host.output(["dpkg-query", "-W", "-f=${Version}", "libccid"])
     if ccid is not None and parsed(ccid):
         yield _compared(LIBCCID, parsed(ccid))
-    yield from _readers(host, daemon)
+    for socket in config.pcsc_sockets or ("",):
+        yield from _readers(host, daemon, socket)
 
 
-def _readers(host: Host, daemon: Version) -> Iterator[Finding]:
-    view = _look(host)
+def _readers(host: Host, daemon: Version, socket: str) -> Iterator[Finding]:
+    """What one daemon has; ``socket`` is empty for the system's own."""
+    view = _look(host, socket)
     if view is None:
         yield error(
             "readers",
@@ -176,9 +173,10 @@ def _readers(host: Host, daemon: Version) -> Iterator[Finding]:
         )
 
 
-def _look(host: Host) -> dict[str, Any] | None:
+def _look(host: Host, socket: str) -> dict[str, Any] | None:
     """One look, from a process that can be ended: a daemon that is stuck answers nobody."""
-    for line in (host.output(_PCSC_LOOK) or "").splitlines():
+    where = ("--socket", socket) if socket else ()
+    for line in (host.output([*_PCSC_LOOK, *where]) or "").splitlines():
         try:
             view = json.loads(line)
         except ValueError:

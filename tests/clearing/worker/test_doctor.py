@@ -285,6 +285,13 @@ def test_readers_that_are_not(
     assert pcsc(config, **says)[check].level == level
 
 
+def test_each_daemon_is_looked_at(config: MachineConfig) -> None:
+    two = replace(config, rack_socket=None, readers="pcsc", pcsc_sockets=("/run/a", "/run/b"))
+    host = PlayedHost(says={"pcscd": "version 2.5.1", "pcsc_watch": json.dumps(PCSC_UP)})
+    found = [finding.check for finding in readers.examine_readers(two, host)]
+    assert found.count("readers") == 2
+
+
 def test_the_limit_of_an_old_daemon_is_said(config: MachineConfig) -> None:
     finding = pcsc(config, pcscd="pcsc-lite version 1.9.9.")["reader_limit"]
     text = as_text([finding], Words())

@@ -97,6 +97,7 @@ def test_forced_it_keeps_what_the_technician_wrote(
         "restart_service": ["systemctl", "restart", "pcscd"],
         "ladder_seconds": 90,
         "power_cycle_alone": True,
+        "pcsc_names": {"甲-1": "ACS ACR38U 00 00", "A 2": "2/ACS ACR38U 01 00"},
         "groups": [{"name": "箱", "slots": ["G-1", "G-2"], "activate": ["switch", "{slot}"]}],
         "components": [{"slot": "B-1", "kind": "baiwang", "address": "http://h:1"}],
     }
@@ -109,6 +110,7 @@ def test_forced_it_keeps_what_the_technician_wrote(
     assert config.groups[0].slots == ("G-1", "G-2")
     assert config.components[0].address == "http://h:1"
     assert config.restart_service == ("systemctl", "restart", "pcscd")
+    assert dict(config.pcsc_names) == mine["pcsc_names"]
     assert (config.ladder_seconds, config.power_cycle_alone) == (90.0, True)
     assert config.data_dir == path.parent / "elsewhere"
     old = path.with_name(path.name + ".old")
