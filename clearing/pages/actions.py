@@ -38,7 +38,8 @@ def confirm(request: HttpRequest) -> HttpResponse:
     now = clock.now()
     period = current_period(now)
     chosen = chosen_companies(viewer, request.GET, right_for(action), period, now.date())
-    view = preview(action, chosen, period, now.date())
+    cause = request.GET.get("code", "")
+    view = preview(action, chosen, period, now.date(), cause=cause)
     back = _back(request, request.GET.get("next", ""))
     if not view.companies:
         messages.warning(request, _("请先勾选客户。"))
@@ -51,6 +52,7 @@ def confirm(request: HttpRequest) -> HttpResponse:
             "period": period,
             "key": str(uuid.uuid4()),
             "companies": ",".join(str(pk) for pk in chosen.values_list("pk", flat=True)),
+            "cause": cause,
             "back": back,
             "is_batch": action in INTENTS or action == ActionKind.RETRY,
         },
@@ -69,7 +71,7 @@ def start(request: HttpRequest) -> HttpResponse:
     if request.POST.get("period") != str(period):
         messages.error(request, _("确认之后已进入新属期，请重新确认。"))
         return redirect(back)
-    view = preview(action, chosen, period, now.date())
+    view = preview(action, chosen, period, now.date(), cause=request.POST.get("code", ""))
     try:
         with transaction.atomic():
             batch_id = _act(request, viewer, view, period)

@@ -28,11 +28,11 @@ def chosen_companies(
     viewer: Viewer, values: QueryDict, act: Act, period: Month, today: dt.date
 ) -> QuerySet[Company]:
     """The ticked companies; with ``all`` every one that matches the board's filter, with ``code``
-    those of one cause of failure (a list of ids could outgrow an address).
+    alone those of one cause of failure (a list of ids could outgrow an address).
 
     The first that is not the viewer's decides between 404 and 403, as for a single company."""
     mine = companies_of(viewer)
-    if values.get("code"):
+    if values.get("code") and not values.get("company"):
         require(viewer, act)
         causes = {group.code: group.companies for group in groups(mine, period, today)}
         return mine.filter(pk__in=causes.get(str(values["code"]), []))

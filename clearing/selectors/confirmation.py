@@ -16,8 +16,10 @@ from django.utils.translation import gettext_lazy
 
 from agency.choices import Act
 from agency.models import Company
-from clearing.choices import PeriodState
+from clearing.choices import Intent, PeriodState
+from clearing.eligible import Candidate, why_skipped
 from clearing.selectors.board import Row, rows_of
+from clearing.selectors.failures import cause_of
 from clearing.selectors.lines import DiskLine
 from clearing.states import RunState
 from devices.protocol.month import Month
@@ -73,23 +75,32 @@ class Preview:
 
 
 def preview(
-    action: ActionKind, companies: QuerySet[Company], period: Month, today: dt.date
+    action: ActionKind,
+    companies: QuerySet[Company],
+    period: Month,
+    today: dt.date,
+    *,
+    cause: str = "",
 ) -> Preview:
-    """Go through the chosen companies; the number of queries is constant."""
+    """Go through the chosen companies; the number of queries is constant.
+
+    ``cause``: only the disks that stand still because of it (a group of ``selectors.failures``)."""
     rows = rows_of(companies, period, today)
     result = Preview(action, companies=len(rows))
     for row in rows:
         if action in FILING:
             _filing(result, row)
         else:
-            _disks(result, row)
+            _disks(result, row, cause)
     return result
 
 
-def _disks(result: Preview, row: Row) -> None:
+def _disks(result: Preview, row: Row, cause: str) -> None:
     if not row.disks:
         result.skipped[_("没有税盘 (数电)，无需清卡")] += 1
     for line in row.disks:
+        if cause and cause_of(line) != cause:
+            continue
         reason = _skip_reason(result.action, line)
         if reason:
             result.skipped[reason] += 1
@@ -117,13 +128,16 @@ def _skip_reason(action: ActionKind, line: DiskLine) -> str:
         if line.run is not None:
             return _("已在办理")
         return "" if line.failed is not None else _("没有未办成的办理")
-    if line.training:
-        return _("测试盘")
-    if line.run is None and line.state == PeriodState.CLEARED and action != ActionKind.READ:
-        return _("本月已清卡")
-    if line.run is None and line.reported and action == ActionKind.REPORT:
-        return _("本月已抄报")
-    return ""
+    return why_skipped(
+        Intent(action.value),
+        Candidate(
+            retired=line.retired,
+            training=line.training,
+            under_way=line.run is not None,
+            reported=line.reported,
+            cleared=line.state == PeriodState.CLEARED,
+        ),
+    )
 
 
 def _filing(result: Preview, row: Row) -> None:

@@ -65,6 +65,11 @@ class Group:
         return self.code in PASSWORD_CODES
 
     @property
+    def pin(self) -> bool:
+        """Whether a supervisor has to say what to do about a PIN."""
+        return self.code in {Code.PIN_UNKNOWN, "pin"}
+
+    @property
     def unlisted(self) -> bool:
         """Codes that nobody has explained yet: shown raw, for the supervisor."""
         return self.code in {Code.DEVICE_REFUSED, Code.BUREAU_REFUSED}
@@ -75,13 +80,18 @@ def groups(companies: QuerySet[Company], period: Month, today: dt.date) -> list[
     found: dict[str, Group] = {}
     for row in rows_of(companies, period, today):
         for line in row.disks:
-            if line.counts and line.standing == Standing.NEEDS:
+            if cause_of(line):
                 key, title, entry = _cause(line)
                 group = found.setdefault(key, Group(key, title, entry))
                 group.lines.append((row, line))
                 if line.trouble is not None and line.trouble.raw:
                     group.raw[line.trouble.raw] += 1
     return sorted(found.values(), key=lambda group: (-len(group.lines), group.code))
+
+
+def cause_of(line: DiskLine) -> str:
+    """The key of the group that a disk belongs to; "" for one that needs no person."""
+    return _cause(line)[0] if line.counts and line.standing == Standing.NEEDS else ""
 
 
 def _cause(line: DiskLine) -> tuple[str, str, Entry | None]:

@@ -15,6 +15,7 @@ from agency.clock import real_now
 from agency.errors import ServiceError
 from clearing import bell
 from clearing.choices import Intent, PeriodState
+from clearing.eligible import Candidate, why_skipped
 from clearing.models import Batch, BatchRun, DiskPeriod, Run
 from clearing.periods import current_period, period_row
 from clearing.services.moves import move
@@ -118,24 +119,34 @@ class _Plan:
 
 
 def _plan(disks: list[TaxDisk], intent: Intent, period: str) -> _Plan:
-    """Who is queued, who joins, who is skipped and why; the page shows the same before."""
+    """Who is queued, who joins, who is skipped and why; the page asked the same rule before."""
     open_runs = {
         run.disk_id: run
         for run in Run.objects.select_for_update().filter(disk__in=disks, state__in=OPEN)
     }
-    cleared = set(
-        DiskPeriod.objects.filter(
-            disk__in=disks, period=period, state=PeriodState.CLEARED
-        ).values_list("disk_id", flat=True)
-    )
+    rows = {
+        row.disk_id: row
+        for row in DiskPeriod.objects.filter(disk__in=disks, period=period).only(
+            "disk_id", "state", "reported_at"
+        )
+    }
     plan = _Plan()
     for disk in disks:
-        if disk.retired_at is not None:
-            plan.skipped.append((disk.pk, _("税盘已注销")))
+        row = rows.get(disk.pk)
+        why = why_skipped(
+            intent,
+            Candidate(
+                retired=disk.retired_at is not None,
+                training=disk.training,
+                under_way=disk.pk in open_runs,
+                reported=row is not None and row.reported_at is not None,
+                cleared=row is not None and row.state == PeriodState.CLEARED,
+            ),
+        )
+        if why:
+            plan.skipped.append((disk.pk, why))
         elif disk.pk in open_runs:
             plan.joined.append(open_runs[disk.pk])
-        elif disk.pk in cleared and intent != Intent.READ:
-            plan.skipped.append((disk.pk, _("本月已清卡")))
         else:
             plan.fresh.append(disk)
     return plan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +13,11 @@ from django.db import connections
 
 from agency.choices import Action
 from agency.errors import ServiceError
-from agency.models import Agency, AuditEntry
+from agency.models import Agency, AuditEntry, Company
 from agency.scope import agency_scope
 from clearing.choices import PeriodState
 from clearing.models import Batch, BatchRun, DiskPeriod, Run
+from clearing.selectors.confirmation import ActionKind, preview
 from clearing.services import (
     batch_start,
     enter_by_hand,
@@ -26,6 +28,8 @@ from clearing.services import (
 )
 from clearing.states import Reason, RunState
 from devices.models import TaxDisk
+from devices.protocol.month import Month
+from tests.clearing import scenes
 from tests.clearing.conftest import StartBatch
 from tests.clearing.machine import CLEARED, REPORTED, TO_REPORT, PlayedMachine
 from tests.conftest import NOW, MakeCompany, MakeDisk
@@ -134,6 +138,38 @@ def test_retired_and_cleared_disks_are_skipped_with_a_reason(
             batch_start(
                 disk_ids=[retired.pk], intent="report", key="k2", started_by="郑会计", now=NOW
             )
+
+
+@pytest.mark.parametrize("intent", ["read", "report", "report_and_clear"])
+def test_the_confirmation_and_the_service_leave_out_the_same_disks(
+    agency: Agency, make_company: MakeCompany, make_disk: MakeDisk, intent: str
+) -> None:
+    disks = []
+    for state in (PeriodState.UNREAD, PeriodState.TO_CLEAR, PeriodState.CLEARED):
+        for training in (False, True):
+            for run in ("", RunState.QUEUED):
+                disk = make_disk(make_company())
+                scenes.period(disk, state)
+                if run:
+                    scenes.run(disk, RunState(run))
+                with agency_scope(agency.pk):
+                    TaxDisk.objects.filter(pk=disk.pk).update(training=training)
+                disks.append(disk)
+    companies = [disk.company_id for disk in disks]
+    with agency_scope(agency.pk):
+        shown = preview(
+            ActionKind(intent),
+            Company.objects.filter(pk__in=companies),
+            Month.parse(scenes.PERIOD),
+            NOW.date(),
+        )
+        done = batch_start(
+            disk_ids=[disk.pk for disk in disks], intent=intent, key="k", started_by="x", now=NOW
+        )
+    assert (shown.fresh, shown.joined) == (done.started, done.joined)
+    assert dict(shown.skipped) == dict(Counter(why for _disk, why in done.skipped))
+    if intent == "report":
+        assert shown.skipped == {"测试盘": 6, "本月已清卡": 1, "本月已抄报": 1}
 
 
 def test_another_agencys_disk_is_not_there(

@@ -134,6 +134,31 @@ def test_a_cause_of_failure_chooses_its_companies(
     assert "请先勾选客户" in nothing.content.decode()
 
 
+def test_retrying_a_group_retries_the_runs_of_that_group_only(
+    login: Login,
+    agency: Agency,
+    supervisor: Person,
+    make_company: MakeCompany,
+    make_disk: MakeDisk,
+) -> None:
+    company = make_company()
+    asked = scenes.run(make_disk(company), RunState.FAILED, code="no_answer")
+    other = scenes.run(make_disk(company, terminal_no=1), RunState.FAILED, code="wrong_disk")
+    client = login(supervisor)
+
+    page = confirm(client, "retry", code="no_answer")
+    assert "将办理 1 只税盘" in page
+    # One that fails for the same cause after the question was asked is not part of the answer.
+    later = scenes.run(make_disk(make_company()), RunState.FAILED, code="no_answer")
+    start(client, page)
+
+    with agency_scope(agency.pk):
+        counts = {
+            run.pk: Run.objects.filter(disk=run.disk).count() for run in (asked, other, later)
+        }
+    assert counts == {asked.pk: 2, other.pk: 1, later.pk: 1}
+
+
 def test_a_cleared_company_needs_no_filing_mark(
     login: Login, supervisor: Person, make_company: MakeCompany, make_disk: MakeDisk
 ) -> None:
