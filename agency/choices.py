@@ -72,7 +72,7 @@ class Action(models.TextChoices):
     MACHINE_ENROLLED = "machine.enrolled", _("读盘机取得密钥")
     MACHINE_ROLLED = "machine.rolled", _("更换读盘机密钥")
     MACHINE_REVOKED = "machine.revoked", _("停用读盘机")
-    MACHINE_DECLARED_LOST = "machine.declared_lost", _("申明读盘机丢失")
+    MACHINE_DECLARED_LOST = "machine.declared_lost", _("读盘机申明丢失")
     DISK_ADDED = "disk.added", _("新增税盘")
     DISK_CHANGED = "disk.changed", _("修改税盘")
     DISK_BOUND = "disk.bound", _("识别盘号")

@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from clearing.pages import actions, batch, board, by_hand, company, failures, password
+from clearing.pages import actions, batch, board, by_hand, company, desk, failures, password, pin
 
 urlpatterns = [
     path("", board.home, name="home"),
@@ -12,6 +12,8 @@ urlpatterns = [
     path("act/start", actions.start, name="act-start"),
     path("companies/<int:company_id>", company.page, name="company"),
     path("disks/<int:disk_id>/password", password.page, name="disk-password"),
+    path("disks/<int:disk_id>/pin", pin.page, name="disk-pin"),
+    path("disks/<int:disk_id>/start", desk.start, name="disk-start"),
     path("periods/<int:disk_period_id>/by-hand", by_hand.page, name="by-hand"),
     path("failures", failures.page, name="failures"),
     path("batches", batch.index, name="batch-list"),

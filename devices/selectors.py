@@ -7,10 +7,13 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from django.db.models import Exists, OuterRef, QuerySet
+from django.utils.translation import gettext as _
 
 from agency.models import Company
 from devices.choices import DiskKind
 from devices.models import Machine, Slot, TaxDisk
+from devices.protocol.catalogue import entry_of
+from devices.protocol.failures import Code
 
 # How old a presence report may be and still say where a disk is; real seconds.
 PRESENCE_AGE = dt.timedelta(seconds=45)
@@ -67,6 +70,14 @@ class SlotView:
 
     slot: Slot
     disk: TaxDisk | None
+
+    @property
+    def problem_text(self) -> str:
+        """Why what is plugged in cannot be used; the code itself where it is none of ours."""
+        try:
+            return _(entry_of(Code(self.slot.problem)).title)
+        except ValueError:
+            return self.slot.problem
 
 
 @dataclass(frozen=True, slots=True)

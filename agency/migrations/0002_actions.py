@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
                     ("machine.enrolled", "读盘机取得密钥"),
                     ("machine.rolled", "更换读盘机密钥"),
                     ("machine.revoked", "停用读盘机"),
-                    ("machine.declared_lost", "申明读盘机丢失"),
+                    ("machine.declared_lost", "读盘机申明丢失"),
                     ("disk.added", "新增税盘"),
                     ("disk.changed", "修改税盘"),
                     ("disk.bound", "识别盘号"),

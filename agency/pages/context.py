@@ -23,6 +23,8 @@ NAVIGATION = (
     ("failures", _("失败处理"), Act.REVIEW),
     ("batch-list", _("批次"), Act.RUN),
     ("import-upload", _("导入客户"), Act.IMPORT),
+    ("unknown-disks", _("未登记税盘"), Act.ENTER_PASSWORD),
+    ("machines", _("读盘机"), Act.MACHINES),
     ("audit", _("操作留痕"), Act.SEE_AUDIT),
 )
 

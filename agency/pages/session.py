@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib.auth import views as auth_views
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.forms import AuthenticationForm
+from django.core.exceptions import ValidationError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.utils.decorators import method_decorator
@@ -14,13 +15,14 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET, require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
-from agency import audit
+from agency import audit, throttle
 from agency.access import memberships_of
 from agency.audit import Actor
 from agency.choices import Action, ActorKind
 from agency.middleware import SESSION_AGENCY
 from agency.models import Membership
 from agency.scope import agency_scope
+from agency.throttle import address_of
 
 
 class LoginForm(AuthenticationForm):
@@ -29,12 +31,24 @@ class LoginForm(AuthenticationForm):
     error_messages = {
         "invalid_login": _("账号或口令不对。请核对后再试；忘记口令请联系本机构负责人。"),
         "inactive": _("此账号已停用，请联系本机构负责人。"),
+        "too_many": _("登录尝试次数过多，请 15 分钟后再试；忘记口令请联系本机构负责人。"),
     }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["username"].label = _("账号")
         self.fields["password"].label = _("登录口令")
+
+    def clean(self) -> dict[str, Any]:
+        """Count the try before the password is looked at; the limit is per account and address, so
+        that a guesser elsewhere does not lock a person out."""
+        assert self.request is not None  # noqa: S101 (LoginView gives it)
+        who = (self.cleaned_data.get("username", ""), address_of(self.request))
+        if not throttle.may_try(throttle.LOGIN, *who):
+            raise ValidationError(self.error_messages["too_many"], code="too_many")
+        cleaned = super().clean()
+        throttle.forget(throttle.LOGIN, *who)
+        return cleaned
 
 
 @method_decorator(login_not_required, name="dispatch")

@@ -24,6 +24,7 @@ from clearing.selectors.batches import Progress, progress, running_batch, visibl
 from clearing.selectors.board import PER_PAGE, Board, Query, Row, board, complete, rows_of
 from clearing.selectors.confirmation import ActionKind
 from clearing.selectors.deadlines import window_of
+from devices.alarms import alarms_for
 
 #: Seconds between two looks: while something works, and while it only waits.
 BUSY_SECONDS, WAITING_SECONDS, COUNTER_SECONDS = 2, 15, 10
@@ -54,6 +55,7 @@ def _board(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         "clearing/board.html",
         {
             "window": window_of(period, now),
+            "alarms": alarms_for(mine, clock.real_now(), everything=viewer.role != Role.BOOKKEEPER),
             "page": page,
             "actions": ActionKind,
             "may_run": viewer.may(Act.RUN),

@@ -47,6 +47,7 @@ def page(request: HttpRequest, company_id: int) -> HttpResponse:
             "members": read.members(company),
             "actions": ActionKind,
             "may_enter_password": viewer.may(Act.ENTER_PASSWORD),
+            "may_way_out": viewer.may(Act.PIN_WAY_OUT),
             "may_by_hand": viewer.may(Act.BY_HAND),
             "may_see_audit": viewer.may(Act.SEE_AUDIT),
         },

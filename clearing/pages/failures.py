@@ -29,5 +29,6 @@ def page(request: HttpRequest) -> HttpResponse:
             "groups": found,
             "total": len({company for group in found for company in group.companies}),
             "actions": ActionKind,
+            "may_way_out": viewer.may(Act.PIN_WAY_OUT),
         },
     )

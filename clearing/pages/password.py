@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django import forms
 from django.contrib import messages
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
@@ -15,80 +14,37 @@ from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from agency import clock
-from agency.access import Viewer, access_company
+from agency.access import Viewer, access_company, require
 from agency.choices import Act
 from agency.errors import ServiceError
 from agency.middleware import viewer_of
-from devices.choices import ROLLING_KINDS, DiskKind
+from devices.choices import ROLLING_KINDS, DiskKind, PasswordState
 from devices.models import TaxDisk
+from devices.pages.passwords import DiskSecretsForm
 from devices.services import disk_password_enter
 
-MAX_LENGTH = 16
 
+class PasswordForm(DiskSecretsForm):
+    """The disk's new passwords, and the person's own login password."""
 
-def _hidden(autocomplete: str) -> forms.PasswordInput:
-    return forms.PasswordInput({"autocomplete": autocomplete}, render_value=False)
-
-
-class PasswordForm(forms.Form):
-    """The disk's passwords, and the person's own login password."""
-
-    device_password = forms.CharField(
-        label=gettext_lazy("新的设备口令"),
-        required=False,
-        strip=False,
-        max_length=MAX_LENGTH,
-        widget=_hidden("off"),
-    )
-    certificate_password = forms.CharField(
-        label=gettext_lazy("新的证书口令"),
-        required=False,
-        strip=False,
-        max_length=MAX_LENGTH,
-        widget=_hidden("off"),
-    )
-    own_password = forms.CharField(
-        label=gettext_lazy("您自己的登录口令"),
-        strip=False,
-        widget=_hidden("current-password"),
-    )
-
-    def __init__(self, *args: Any, user: AbstractBaseUser, kind: str, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, kind: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.user = user
+        self.fields["device_password"].label = _("新的设备口令")
+        self.fields["certificate_password"].label = _("新的证书口令")
         if DiskKind(kind) in ROLLING_KINDS:
             self.fields["device_password"].label = _("卡上现在的 PIN")
             del self.fields["certificate_password"]
 
-    def clean_device_password(self) -> str:
-        return _printable(self.cleaned_data["device_password"])
-
-    def clean_certificate_password(self) -> str:
-        return _printable(self.cleaned_data["certificate_password"])
-
-    def clean_own_password(self) -> str:
-        if not self.user.check_password(self.cleaned_data["own_password"]):
-            raise ValidationError(_("登录口令不对，没有保存任何内容。"))
-        return ""
-
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        entered = cleaned.get("device_password") or cleaned.get("certificate_password")
-        if not self.errors and not entered:
+        if not self.errors and not self.entered(cleaned):
             raise ValidationError(_("请至少录入一个口令。"))
         return cleaned
-
-
-def _printable(value: str) -> str:
-    if not all(33 <= ord(character) <= 126 for character in value):
-        raise ValidationError(_("口令只能是不带空格的字母、数字和符号。"))
-    return value
 
 
 @sensitive_post_parameters()
@@ -97,6 +53,8 @@ def _printable(value: str) -> str:
 def page(request: HttpRequest, disk_id: int) -> HttpResponse:
     viewer = viewer_of(request)
     disk = access_disk(viewer, disk_id, Act.ENTER_PASSWORD)
+    if disk.password_state == PasswordState.PIN_UNKNOWN:
+        require(viewer, Act.PIN_WAY_OUT)  # another PIN is one of the ways out
     assert isinstance(request.user, AbstractBaseUser)  # noqa: S101 (signed in)
     form = PasswordForm(request.POST or None, user=request.user, kind=disk.kind)
     if request.method == "POST" and form.is_valid():

@@ -20,6 +20,7 @@ from clearing.selectors.lines import DiskLine, lines_of
 from clearing.selectors.presence import places_of
 from clearing.selectors.words import INVOICE_TYPES, PERIOD_COLOURS, STATISTICS, entry_for
 from clearing.states import COLOURS, RunState
+from devices.choices import PasswordState
 from devices.models import TaxDisk
 from devices.protocol.catalogue import Entry
 from devices.protocol.control import ControlData, DeviceState, from_json, type_state
@@ -74,6 +75,13 @@ class DiskView:
     place: str
 
     @property
+    def pin_open(self) -> bool:
+        """Whether the PIN is in doubt, or with a machine that works on the disk no more."""
+        at_work = self.line.run is not None and self.line.run.state == RunState.CLAIMED
+        held = self.disk.pin_intent_machine_id is not None and not at_work
+        return held or self.disk.password_state == PasswordState.PIN_UNKNOWN
+
+    @property
     def statistics(self) -> list[tuple[str, list[tuple[str, str]]]]:
         """Per unit, the totals that were handed in; amounts in yuan."""
         units = self.row.statistics if self.row else {}
@@ -119,7 +127,10 @@ def row_of(company: Company, period: Month, today: dt.date) -> Row:
 
 def disk_views(company: Company, row: Row, period: Month, now: dt.datetime) -> list[DiskView]:
     """The disks of ``row``, retired ones last, with what was read of each (three queries)."""
-    disks = {disk.pk: disk for disk in TaxDisk.objects.filter(company=company)}
+    disks = {
+        disk.pk: disk
+        for disk in TaxDisk.objects.select_related("pin_intent_machine").filter(company=company)
+    }
     rows = {
         found.disk_id: found
         for found in DiskPeriod.objects.filter(disk__company=company, period=str(period))

@@ -1,7 +1,7 @@
 """Writing in the clearing layer. Everything runs inside an ``agency_scope``.
 
-``batches``: what people start, cancel, retry and mark. ``claims``, ``grants``, ``facts``, ``ends``:
-what reader machines ask and tell. ``sweep``: what time brings.
+``batches``: what people start, cancel, retry and mark; ``walk_in``: the counter. ``claims``,
+``grants``, ``facts``, ``ends``: what reader machines ask and tell. ``sweep``: what time brings.
 """
 
 from clearing.services.batches import (
@@ -14,6 +14,7 @@ from clearing.services.batches import (
     run_retry,
     unmark_filed,
 )
+from clearing.services.walk_in import run_start_waiting
 
 __all__ = [
     "BatchStarted",
@@ -23,5 +24,6 @@ __all__ = [
     "mark_filed",
     "run_cancel",
     "run_retry",
+    "run_start_waiting",
     "unmark_filed",
 ]

@@ -140,6 +140,10 @@ def test_no_page_is_wider_than_the_screen(
         "/audit",
         "/import/",
         f"/disks/{disk.pk}/password",
+        f"/disks/{disk.pk}/pin",
+        "/disks/unknown",
+        "/machines",
+        "/machines/add",
         f"/periods/{row.pk}/by-hand",
         f"/act/confirm?action=report_and_clear&company={company.pk}",
     ):

@@ -162,7 +162,17 @@ def test_no_page_asks_a_foreign_host_or_holds_inline_code(
     make_company()
     client = login(supervisor)
 
-    for path in ("/", "/failures", "/batches", "/audit", "/import/", "/login"):
+    for path in (
+        "/",
+        "/failures",
+        "/batches",
+        "/audit",
+        "/import/",
+        "/machines",
+        "/machines/add",
+        "/disks/unknown",
+        "/login",
+    ):
         page = client.get(path, follow=True).content.decode()
         assert "<style" not in page
         assert " style=" not in page
