@@ -55,7 +55,7 @@ def _card(number: int) -> Card:
 class Street:
     """One rack and one bureau for all tests of a process; each test takes cards of its own."""
 
-    CARDS = 200
+    CARDS = 500
 
     def __init__(self, folder: Path) -> None:
         self.rack_dir = folder / "disks"
