@@ -8,13 +8,13 @@ import pytest
 
 from tests.contract.month import Office
 from tests.contract.subject import Situation, Subject
-from tests.contract.subjects import SUBJECTS
+from tests.contract.subjects import SUBJECTS, cases
 
 MakeSubject = Callable[..., Subject]
 MakeOffice = Callable[[Subject], Office]
 
 
-@pytest.fixture(params=list(SUBJECTS))
+@pytest.fixture(params=cases(SUBJECTS))
 def make_subject(request: pytest.FixtureRequest) -> Iterator[MakeSubject]:
     """``make_subject(tries=0, …)``: the subject in a situation; fields of ``Situation``."""
     made: list[Subject] = []

@@ -6,8 +6,11 @@ import datetime as dt
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+
+import pytest
+from _pytest.mark.structures import ParameterSet
 
 from devices.drivers.component import ComponentDisk
 from devices.drivers.component_http import HttpTransport
@@ -41,8 +44,10 @@ from tests.contract.subject import (
     make_world,
 )
 from tests.devices.cards import KeptPins, Loopback
+from tests.devices.pcsc.desk import missing
 from tests.devices.simulator.racks import RackProcess
 
+PCSCD = "ic_card-pcscd"
 CARDS = Numbers("00000000000A0001", "00000000000A0002", ())
 
 
@@ -158,9 +163,12 @@ class RackCard(CardSubject):
     def __init__(self, situation: Situation) -> None:
         super().__init__(situation)
         self._folder = tempfile.TemporaryDirectory(prefix="qk")
-        self.rack = RackProcess(Path(self._folder.name), self.world)
+        self.rack = self.start_rack(Path(self._folder.name))
         self._channels: list[RackChannel] = []
         self._doomed = False
+
+    def start_rack(self, folder: Path) -> RackProcess:
+        return RackProcess(folder, self.world)
 
     def channel(self) -> CardChannel:
         self._let_go()
@@ -338,6 +346,12 @@ COMPONENTS = {
 }
 
 
+def card_through_pcscd(situation: Situation) -> Subject:
+    from tests.contract.pcscd import PcscCard  # which is a rack's card, too
+
+    return PcscCard(situation)
+
+
 def component(kind: Kind, *, process: bool = False) -> Callable[[Situation], Subject]:
     return lambda situation: Component(kind, COMPONENTS[kind], situation, process=process)
 
@@ -346,6 +360,7 @@ def component(kind: Kind, *, process: bool = False) -> Callable[[Situation], Sub
 SUBJECTS: Mapping[str, Callable[[Situation], Subject]] = {
     "ic_card-in-process": InProcessCard,
     "ic_card-rack": RackCard,
+    PCSCD: card_through_pcscd,
     "baiwang-http": component(Kind.BAIWANG),
     "aisino-http": component(Kind.AISINO),
     "ukey-http": component(Kind.UKEY),
@@ -354,7 +369,18 @@ SUBJECTS: Mapping[str, Callable[[Situation], Subject]] = {
 #: The same with a process of its own, for kills.
 KILLABLE: Mapping[str, Callable[[Situation], Subject]] = {
     "ic_card-rack": RackCard,
+    PCSCD: card_through_pcscd,
     "baiwang-http": component(Kind.BAIWANG, process=True),
     "aisino-http": component(Kind.AISINO, process=True),
     "ukey-http": component(Kind.UKEY, process=True),
 }
+
+
+def cases(names: Iterable[str]) -> list[ParameterSet]:
+    """The subjects as parameters; what cannot be had here is skipped, saying what is missing."""
+    lacking = {PCSCD: missing()}
+    return [
+        pytest.param(name, marks=[pytest.mark.skip(reason=reason)] if reason else [])
+        for name in names
+        for reason in [lacking.get(name, "")]
+    ]

@@ -14,7 +14,7 @@ from tests.clearing.fakes import FakeLedger
 from tests.contract.conftest import MakeOffice, MakeSubject
 from tests.contract.month import Office, read_until, report_all, run, units_of
 from tests.contract.subject import PERIOD, Break, Situation, Step, Subject
-from tests.contract.subjects import KILLABLE
+from tests.contract.subjects import KILLABLE, cases
 from tests.devices.drivers.test_ic_card_trouble import failure_of
 
 
@@ -101,7 +101,7 @@ def test_a_read_sees_everything_and_writes_nothing(subject: Subject, office: Off
     assert subject.writes() == {"report": 0, "clear": 0, "wrong": 0}
 
 
-@pytest.mark.parametrize("name", list(KILLABLE))
+@pytest.mark.parametrize("name", cases(KILLABLE))
 @pytest.mark.parametrize("how", [Break.KILLED_BEFORE, Break.KILLED_AFTER])
 @pytest.mark.parametrize("step", [Step.REPORT, Step.CLEAR])
 def test_a_disk_survives_the_death_of_what_holds_it(

@@ -23,10 +23,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def daemon_folder() -> Iterator[Path]:
-    """Where the daemons of this process live: short, and one for life (see Desk)."""
-    with tempfile.TemporaryDirectory(prefix="qk") as folder:
-        yield Path(folder)
+def daemon_folder() -> Path:
+    return desks.daemon_folder()
 
 
 @pytest.fixture

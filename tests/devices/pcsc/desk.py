@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import importlib.util
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,6 +34,15 @@ def missing() -> str:
     if importlib.util.find_spec("smartcard") is None:
         lacking.append("pyscard (deploy/requirements/reader.txt; needs libpcsclite-dev and gcc)")
     return f"needs {', '.join(lacking)}" if lacking else ""
+
+
+@functools.cache
+def daemon_folder() -> Path:
+    """Where the daemons of this process live, one after another: short, and one for life, as a
+    process talks to one socket only."""
+    folder = tempfile.mkdtemp(prefix="qk")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def number(place: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from devices.drivers.ic_card import IcCardDisk
@@ -14,9 +15,19 @@ from tests.devices.cards import DEVICE_NO, IN_WINDOW, KeptPins
 
 
 class RackProcess:
-    """One machine's rack over a folder. ``folder`` must be short: a socket lives in it."""
+    """One machine's rack over a folder. ``folder`` must be short: a socket lives in it. ``more``:
+    arguments of its own; ``inside``: makes its command one of another namespace."""
 
-    def __init__(self, folder: Path, world: World, machine: str = "m1") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        world: World,
+        machine: str = "m1",
+        *,
+        more: Sequence[str] = (),
+        inside: Callable[[list[str]], list[str]] = list,
+    ) -> None:
+        self._more, self._inside = more, inside
         self.folder = folder / "disks"
         self.socket = folder / f"{machine}.sock"
         self.control = RackControl(self.socket)
@@ -29,7 +40,10 @@ class RackProcess:
     def _spawn(self) -> subprocess.Popen[str]:
         command = rack_command(self._world, self._machine, self.folder, self.socket)
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            self._inside([*command, *self._more]),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         wait_ready(self.socket)
         return process
@@ -63,6 +77,7 @@ class RackProcess:
 
 CLIENT = """
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from devices.drivers.contract import Pin
 from devices.drivers.ic_card import UNIT
