@@ -8,14 +8,18 @@ goes on with what is there. Owns the order of the show, nothing else.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime as dt
+import fcntl
 import json
 import os
 import shutil
 import signal
 import socket
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -59,10 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
     root = Path(os.environ.get("QINGKA_DEMO_DIR") or ROOT / ".run" / "demo").absolute()
     root.parent.mkdir(parents=True, exist_ok=True)
     try:
-        port = options.port or usual_port()
-        stack = Stack(root, machines=MACHINES, limits_scale=LIMITS_SCALE, port=port)
-        with _taken(stack):
-            return Demo(stack, console, options).run()
+        with web_port(options.port) as port:
+            stack = Stack(root, machines=MACHINES, limits_scale=LIMITS_SCALE, port=port)
+            with _taken(stack):
+                return Demo(stack, console, options).run()
     except KeyboardInterrupt:
         console.print("已结束 (ended).")
         return INTERRUPTED if options.once else OK
@@ -94,15 +98,23 @@ def _taken(stack: Stack) -> Stack:
     return stack
 
 
-def usual_port() -> int:
-    """Our usual port where it is free, else 0: any."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, PORT))
-        except OSError:
-            return 0
-    return PORT
+@contextlib.contextmanager
+def web_port(wanted: int) -> Iterator[int]:
+    """The port wished for; else our usual one where neither a demo nor anybody else has it; else 0.
+
+    Between looking at a port and using it another demo could take it, hence the lock."""
+    name = Path(tempfile.gettempdir()) / f"qingka-{os.geteuid()}-port-{PORT}"
+    with contextlib.ExitStack() as held:
+        usual = False
+        with contextlib.suppress(OSError):
+            lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            held.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((HOST, PORT))
+            usual = True
+        yield wanted or (PORT if usual else 0)
 
 
 def _interrupt(signum: int, frame: object) -> NoReturn:
@@ -117,6 +129,7 @@ class Demo:
         self._places: Places = stack.places
         self._console = console
         self._options = options
+        self._restarted = False
 
     def run(self) -> int:
         if self._options.reset:
@@ -206,7 +219,8 @@ class Demo:
         if not fresh and not self._options.once:
             return OK  # a person may have changed its course since
         bureau = read_state(self._places.bureau)
-        violations = judge.judge(expected, sights, bureau, claims)
+        disturbed = not fresh or self._restarted
+        violations = judge.judge(expected, sights, bureau, claims, disturbed=disturbed)
         if not in_time:
             violations.insert(0, "限定时间内没有办完 (not settled in time)")
         show.verdict(self._console, violations, len(expected.disks))
@@ -250,6 +264,7 @@ class Demo:
 
     def _tend(self) -> None:
         for name in self._stack.tend():
+            self._restarted = True
             self._say(f"[yellow]{name} 意外退出, 已重新启动 (ended, started again)[/yellow]")
 
     def _write_result(self, found: dict[str, object]) -> None:

@@ -52,7 +52,8 @@ class Sight:
 class Claim:
     """What our tables say of one disk. By period: ``states``, who reported and cleared, when the
     first backup was kept; ``unconfirmed``: periods whose clear the bureau has not confirmed;
-    ``lost``: how many attempts did not end by their machine's word, because it died."""
+    ``permitted``: how many PIN rolls were, ``packages_lost``: how many permitted reports brought no
+    package, because machine or disk was gone before it was safe."""
 
     device_no: str
     tax_id: str
@@ -65,7 +66,8 @@ class Claim:
     cleared_by: Mapping[str, str] = field(default_factory=dict)
     unconfirmed: Sequence[str] = ()
     backups: Mapping[str, dt.datetime] = field(default_factory=dict)
-    lost: int = 0
+    permitted: int = 0
+    packages_lost: int = 0
 
     @property
     def ending(self) -> str:
@@ -93,9 +95,15 @@ def look(folder: Path, expected: Expected) -> dict[str, Sight]:
 
 
 def judge(
-    expected: Expected, sights: Mapping[str, Sight], bureau: State, claims: Claims
+    expected: Expected,
+    sights: Mapping[str, Sight],
+    bureau: State,
+    claims: Claims,
+    *,
+    disturbed: bool = False,
 ) -> list[str]:
-    """Every violation in a sentence."""
+    """Every violation in a sentence. ``disturbed``: something was killed on the way, so a period
+    may have been declared again whose package was lost. Nothing excuses a second clear."""
     found: list[str] = []
     by_number = {claim.device_no: claim for claim in claims.disks}
     for disk in expected.disks:
@@ -103,8 +111,8 @@ def judge(
         if sight is None:
             said = ["模拟税盘不存在 (no such simulated disk)"]
         else:
-            lost = claim.lost if claim is not None else 0
-            said = [*_disk(disk, sight, lost), *_bureau(disk, sight, bureau)]
+            spare = claim if disturbed else None
+            said = [*_disk(disk, sight, spare), *_bureau(disk, sight, bureau)]
             said += _claim(disk, sight, claim, expected.period)
         found += [f"{disk.company} {disk.device_no} [{disk.case}]: {each}" for each in said]
     for claim in by_number.values():
@@ -138,16 +146,16 @@ def result(expected: Expected, sights: Mapping[str, Sight], claims: Claims) -> d
     return {"counts": dict(counts), "disks": disks}
 
 
-def _disk(disk: ExpectedDisk, sight: Sight, lost: int) -> Iterator[str]:
-    """The disk against the expectation. ``lost``: attempts whose machine died. Between the disk's
-    answer and the machine's journal it takes the report package along: declared once more."""
-    for command, verb, wanted, spare in (
-        (DECLARE, "抄报 (reports)", disk.reports, lost),
-        (CLEAR, "清卡 (clears)", disk.clears, 0),
+def _disk(disk: ExpectedDisk, sight: Sight, spare: Claim | None) -> Iterator[str]:
+    """The disk against the expectation; ``spare``: what was permitted besides, where a kill
+    excuses it."""
+    for command, verb, wanted, times_allowed in (
+        (DECLARE, "抄报 (reports)", disk.reports, 1 + (spare.packages_lost if spare else 0)),
+        (CLEAR, "清卡 (clears)", disk.clears, 1),
     ):
         periods = sight.periods(command)
         for period, times in Counter(periods).items():
-            if times > 1 + spare:
+            if times > times_allowed:
                 yield f"{verb}: 属期 {period} 写了 {times} 次 (written {times} times)"
         if list(dict.fromkeys(periods)) != wanted:
             yield f"{verb}: 写入日志中为 {_list(periods)}, 应为 {_list(wanted)}"
@@ -158,7 +166,7 @@ def _disk(disk: ExpectedDisk, sight: Sight, lost: int) -> Iterator[str]:
     ):
         yield "税盘的计数与其写入日志不符 (its counters and its log differ)"
     rolled, wanted_rolls = sight.verified("rolled"), len(disk.reports) + len(disk.clears)
-    if not wanted_rolls <= rolled <= wanted_rolls + lost:
+    if not wanted_rolls <= rolled <= max(wanted_rolls, spare.permitted if spare else 0):
         yield f"PIN 更换 {rolled} 次, 应为 {wanted_rolls} 次 (PIN rolls)"
     if sight.verified("wrong") != disk.tries_spent:
         yield f"试错口令 {sight.verified('wrong')} 次, 应为 {disk.tries_spent} 次 (PIN tries spent)"

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from django.db.models import Max, Min, Sum
 
 from agency import audit
+from agency.choices import Action
 from agency.clock import real_now
-from agency.models import Agency, Membership
+from agency.models import Agency, AuditEntry, Membership
 from agency.scope import agency_scope
-from clearing.models import Attempt, Backup, Batch, DiskPeriod, Run, StageResult
+from clearing.choices import EvidenceKind
+from clearing.models import Backup, Batch, DiskPeriod, Evidence, Run, StageResult
 from clearing.states import ENDED, Reason, RunState
 from deploy.demonstration.expected import ending
 from deploy.demonstration.judge import Claim, Claims
@@ -109,10 +111,10 @@ def read_claims() -> Claims:
     """Everything our tables claim about every disk."""
     with agency_scope(agency_id()):
         runs = {run.disk_id: run for run in _newest_runs()}
-        lost = Counter(
-            Attempt.objects.filter(ended_at__isnull=False)
-            .exclude(end="settled")
-            .values_list("run__disk_id", flat=True)
+        reports = _permitted(Action.RUN_REPORT_ALLOWED)
+        clears = _permitted(Action.RUN_CLEAR_ALLOWED)
+        packages = Counter(
+            Evidence.objects.filter(kind=EvidenceKind.PACKAGE).values_list("disk_id", flat=True)
         )
         claims = []
         for disk in TaxDisk.objects.select_related("company").order_by("pk"):
@@ -130,7 +132,8 @@ def read_claims() -> Claims:
                     states={row.period: row.state for row in rows},
                     reported_by={row.period: row.reported_by for row in rows if row.reported_by},
                     cleared_by={row.period: row.cleared_by for row in rows if row.cleared_by},
-                    lost=lost.get(disk.pk, 0),
+                    permitted=reports[disk.pk] + clears[disk.pk],
+                    packages_lost=max(0, reports[disk.pk] - packages[disk.pk]),
                     unconfirmed=[row.period for row in rows if row.confirm_owed],
                     backups=dict(
                         backups.values_list("disk_period__period")
@@ -140,6 +143,11 @@ def read_claims() -> Claims:
                 )
             )
         return Claims(claims, audit.first_bad_sequence())
+
+
+def _permitted(action: Action) -> Counter[int | None]:
+    """By disk: how often it was permitted, from the audit trail."""
+    return Counter(AuditEntry.objects.filter(action=action).values_list("object_id", flat=True))
 
 
 def _newest_runs() -> list[Run]:

@@ -34,9 +34,9 @@ class Scene:
     def of(self, case: Case) -> str:
         return next(d.device_no for d in self.expected.disks if d.case == case.value)
 
-    def verdict(self) -> list[str]:
+    def verdict(self, *, disturbed: bool = False) -> list[str]:
         claims = Claims(list(self.claims.values()), self.first_bad)
-        return judge(self.expected, self.sights, self.bureau, claims)
+        return judge(self.expected, self.sights, self.bureau, claims, disturbed=disturbed)
 
     def write(self, device_no: str, command: str, period: str, **facts: Any) -> None:
         """One more write on a disk, counted and logged as a rack does it."""
@@ -132,15 +132,22 @@ def test_a_report_written_twice_is_found(scene: Scene) -> None:
     only(scene.verdict(), disk, "written 2 times")
 
 
-def test_a_machine_that_died_excuses_one_more_report_and_never_a_clear(scene: Scene) -> None:
-    """Its package died with it; the disk itself shows whether it was cleared."""
+def test_a_kill_excuses_one_more_report_for_each_lost_package(scene: Scene) -> None:
     disk = scene.of(Case.REPORT_TIMEOUT)
-    scene.change(disk, lost=1)
     scene.write(disk, VERIFY, "", result="rolled")
     scene.write(disk, DECLARE, scene.expected.period)
-    assert scene.verdict() == []
+    scene.change(disk, permitted=3, packages_lost=1)
+    assert scene.verdict(disturbed=True) == []
+    only(scene.verdict(), disk, "written 2 times", "PIN rolls")
+    scene.change(disk, permitted=2, packages_lost=0)
+    only(scene.verdict(disturbed=True), disk, "written 2 times", "PIN rolls")
+
+
+def test_nothing_excuses_a_second_clear(scene: Scene) -> None:
+    disk = scene.of(Case.CLEAR_TIMEOUT)
+    scene.change(disk, permitted=9, packages_lost=9)
     scene.write(disk, CLEAR, scene.expected.period)
-    only(scene.verdict(), disk, "written 2 times")
+    only(scene.verdict(disturbed=True), disk, "written 2 times")
 
 
 def test_a_write_on_a_foreign_disk_is_found(scene: Scene) -> None:
