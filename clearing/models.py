@@ -314,10 +314,16 @@ class DeadlineNotice(models.Model):
             )
         ]
 
+    def __str__(self) -> str:
+        return f"{self.month}: {self.deadline}"
+
 
 class Tick(models.Model):
-    """When a periodic job last came round, so that it can be patient after a gap; no tenant data."""
+    """When a periodic job last came round, so that it can be patient after a gap."""
 
     job = models.CharField(max_length=20, unique=True)
     at = models.DateTimeField()
     patient_until = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return self.job

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from clearing.bureau.port import Bureau, Filing
-from clearing.wire import Denial, End, FactKind, Order, Outcome
+from clearing.outcomes import DENIALS, outcome_of, quiet_for, said
+from clearing.stages import Denied, Stages
+from clearing.wire import End, FactKind, Order, Outcome
 from devices.drivers.contract import ClearData, Identity, ReportPackage, TaxDisk, Unit
 from devices.protocol.catalogue import CATALOGUE
 from devices.protocol.control import (
@@ -35,20 +36,9 @@ from devices.protocol.month import Month
 
 T = TypeVar("T")
 
-# No irreversible step at the turn of a day or a month: date-change errors (706).
-QUIET_AFTER_MIDNIGHT = dt.timedelta(minutes=5)
-QUIET_BEFORE_MONTH_END = dt.timedelta(minutes=10)
-_FILING_RETRY = 2 * 3600.0
 _READ_PAUSE = 0.5
-
-
-class Denied(Exception):
-    """The ledger did not permit a step."""
-
-    def __init__(self, denial: Denial, detail: str = "") -> None:
-        super().__init__(denial, detail)
-        self.denial = denial
-        self.detail = detail
+# Answers of a disk to the report that only its dates can judge.
+_NOTHING_TO_HAND_IN = {Code.PERIOD_DATA_EXIST, Code.NOTHING_TO_REPORT, Code.ALREADY_CLEARED}
 
 
 class Ledger(Protocol):
@@ -73,75 +63,6 @@ class Clock(Protocol):
     def now(self) -> dt.datetime: ...
 
 
-def quiet_for(now: dt.datetime) -> float:
-    """Seconds until irreversible steps are allowed again, 0 when they are; Beijing time."""
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    if now - midnight < QUIET_AFTER_MIDNIGHT:
-        return (midnight + QUIET_AFTER_MIDNIGHT - now).total_seconds()
-    turn = dt.datetime.combine(Month.of(now).plus(1).first, dt.time(), now.tzinfo)
-    if turn - now <= QUIET_BEFORE_MONTH_END:
-        return (turn + QUIET_AFTER_MIDNIGHT - now).total_seconds()
-    return 0.0
-
-
-# What a failure becomes when it is not simply an end: (reason, seconds until the next try).
-_WAITS: dict[Code, tuple[str, float | None]] = {
-    Code.DISK_ABSENT: ("disk", None),
-    Code.PIN_HELD: ("pin", 60.0),
-    Code.NOT_FILED: ("filing", _FILING_RETRY),
-    Code.COMPARISON_FAILED: ("filing", _FILING_RETRY),
-    Code.OUTSIDE_WINDOW: ("window", 6 * 3600.0),
-    Code.BUREAU_UNREACHABLE: ("bureau", 60.0),
-    Code.NOT_SUPPORTED: ("by_hand", None),
-}
-
-
-def outcome_of(failure: Failure) -> Outcome:
-    """How a failure of the catalogue settles a run, once nothing is in doubt on the disk."""
-    said = _said(failure)
-    if failure.code in _WAITS:
-        reason, seconds = _WAITS[failure.code]
-        return replace(said, end=End.WAITING, reason=reason, retry_after=seconds)
-    if failure.code == Code.QUIET_HOURS:
-        return replace(
-            said, end=End.WAITING, reason="quiet", retry_after=float(failure.detail or 300)
-        )
-    if failure.code in {Code.TRAINING_DISK, Code.RETIRED_DISK}:
-        return replace(said, end=End.SKIPPED)
-    if CATALOGUE[failure.code].cls == FailureClass.RETRY:
-        return replace(said, end=End.WAITING, reason="retry", retry_after=30.0)
-    return said
-
-
-def _said(failure: Failure) -> Outcome:
-    """A failed outcome with the failure's own words."""
-    return Outcome(
-        End.FAILED,
-        code=failure.code.value,
-        raw_code=failure.raw_code,
-        raw_text=failure.raw_text,
-        detail=failure.detail,
-    )
-
-
-_DENIALS: dict[Denial, Outcome] = {
-    Denial.CANCELLED: Outcome(End.CANCELLED),
-    Denial.LEASE_LOST: Outcome(End.LOST),
-    Denial.REVOKED: Outcome(End.LOST),
-    Denial.WRONG_DISK: Outcome(End.FAILED, code=Code.WRONG_DISK),
-    # Proven by a read that the server has: there is nothing left to write.
-    Denial.ALREADY_CLEARED: Outcome(End.DONE),
-    Denial.NO_BACKUP: Outcome(End.FAILED, code=Code.BACKUP_FAILED),
-    Denial.BUREAU_PAUSED: Outcome(
-        End.WAITING, reason="bureau", code=Code.BUREAU_UNREACHABLE, retry_after=60.0
-    ),
-    Denial.PIN_HELD: Outcome(End.WAITING, reason="pin", code=Code.PIN_HELD, retry_after=60.0),
-    Denial.QUIET_HOURS: Outcome(
-        End.WAITING, reason="quiet", code=Code.QUIET_HOURS, retry_after=300.0
-    ),
-}
-
-
 def run(
     order: Order,
     *,
@@ -158,19 +79,11 @@ def run(
     try:
         return work.run()
     except Denied as denied:
-        return work.after_reading(_DENIALS[denied.denial])
+        return work.after_reading(DENIALS[denied.denial])
     except Failure as failure:
         return work.after_reading(outcome_of(failure))
     finally:
         work.close()
-
-
-@dataclass(slots=True)
-class _Spent:
-    """Milliseconds of one stage that went into waiting for the disk and for the bureau."""
-
-    device: float = 0.0
-    bureau: float = 0.0
 
 
 @dataclass(slots=True)
@@ -180,10 +93,13 @@ class _Work:
     bureau: Bureau
     ledger: Ledger
     clock: Clock
+    _stages: Stages = field(init=False)
     _disk: TaxDisk | None = None
-    _spent: _Spent = field(default_factory=_Spent)
     # An irreversible step was permitted and nothing was read since.
     _in_doubt: bool = False
+
+    def __post_init__(self) -> None:
+        self._stages = Stages(self.ledger.record, self.clock.now)
 
     # -- the order of a month ---------------------------------------------------------------
 
@@ -245,19 +161,29 @@ class _Work:
         as it is; ``again`` after the bureau said that it knows of no report."""
         at = (str(period), unit.key)
         held = next((h for h in self.order.held if (h.period, h.unit) == at), None)
-        if held is not None and not again:
-            package = held.package()
-        else:
-            with self._stage("report", unit, period):
-                pending = self._device(self._use().pending_uploads)
-                if pending:
-                    raise Failure(Code.INVOICES_PENDING, detail=str(pending))
-                self._permitted("report", unit, period)
-                package = self._device(lambda: self._use().report(unit, period))
-                self.ledger.hold(package)
-        with self._stage("upload", unit, period):
-            answer = self._at_bureau(lambda: self.bureau.report(package))
+        package = held.package() if held and not again else self._closed(unit, period)
+        if package is None:
+            return
+        with self._stages.stage("upload", unit, period):
+            answer = self._stages.bureau(partial(self.bureau.report, package))
             self._note_answer("WLCB", unit, period, answer)
+
+    def _closed(self, unit: Unit, period: Month) -> ReportPackage | None:
+        """The period closed on the disk; None when the disk says that there is nothing to hand in
+        (it exists already, nothing was issued): the dates read back decide."""
+        with self._stages.stage("report", unit, period):
+            pending = self._stages.device(self._use().pending_uploads)
+            if pending:
+                raise Failure(Code.INVOICES_PENDING, detail=str(pending))
+            self._permitted("report", unit, period)
+            try:
+                package = self._stages.device(partial(self._use().report, unit, period))
+            except Failure as failure:
+                if failure.code not in _NOTHING_TO_HAND_IN:
+                    raise
+                return None
+            self.ledger.hold(package)
+            return package
 
     def _filing_gate(self, period: Month) -> Outcome | None:
         """Marked filed → not due → the company's policy → the bureau's own status."""
@@ -265,8 +191,8 @@ class _Work:
             return None
         if self.order.policy_try:
             return None
-        with self._stage("filing", None, period):
-            status = self._at_bureau(lambda: self.bureau.status(period))
+        with self._stages.stage("filing", None, period):
+            status = self._stages.bureau(lambda: self.bureau.status(period))
             self.ledger.record(
                 FactKind.FILING, {"period": str(period), "filing": status.filing.value}
             )
@@ -287,8 +213,8 @@ class _Work:
             for unit in self._use().units(sorted(controls))
             if not all(is_cleared(controls[kind], period) for kind in unit.types)
         ]
-        with self._stage("backup", None, period):
-            self.ledger.keep(self._device(self._use().export), period)
+        with self._stages.stage("backup", None, period):
+            self.ledger.keep(self._stages.device(self._use().export), period)
         for unit in units:
             self._clear_unit(unit, period)
         controls = self._read_until(lambda read: is_cleared_all(read, period), Code.CLEAR_NOT_SEEN)
@@ -300,9 +226,9 @@ class _Work:
             return
         for last in (False, True):
             try:
-                with self._stage("clear", unit, period):
+                with self._stages.stage("clear", unit, period):
                     self._permitted("clear", unit, period)
-                    self._device(partial(self._use().clear, unit, data))
+                    self._stages.device(partial(self._use().clear, unit, data))
                     return
             except Failure as failure:
                 if CATALOGUE[failure.code].cls == FailureClass.DONE:
@@ -322,9 +248,9 @@ class _Work:
         """QLJS. "Not reported" leads back to the report, once; "already cleared" gives None."""
         for last in (False, True):
             try:
-                with self._stage("fetch", unit, period):
-                    request = self._device(lambda: self._use().clear_request(unit))
-                    return self._at_bureau(partial(self.bureau.clear_data, request, period))
+                with self._stages.stage("fetch", unit, period):
+                    request = self._stages.device(lambda: self._use().clear_request(unit))
+                    return self._stages.bureau(partial(self.bureau.clear_data, request, period))
             except Failure as failure:
                 if failure.code == Code.ALREADY_CLEARED:
                     return None
@@ -333,8 +259,8 @@ class _Work:
             self._report_unit(unit, period, again=True)
             # The disk was changed by the report: the backup must be newer than that.
             self._read()
-            with self._stage("backup", None, period):
-                self.ledger.keep(self._device(self._use().export), period)
+            with self._stages.stage("backup", None, period):
+                self.ledger.keep(self._stages.device(self._use().export), period)
         return None
 
     # -- confirmations ----------------------------------------------------------------------
@@ -344,11 +270,11 @@ class _Work:
         owed: Outcome | None = None
         for unit in units:
             try:
-                with self._stage("confirm", unit, period):
-                    answer = self._at_bureau(partial(self.bureau.confirm, unit, period))
+                with self._stages.stage("confirm", unit, period):
+                    answer = self._stages.bureau(partial(self.bureau.confirm, unit, period))
                     self._note_answer("QLJSJGQR", unit, period, answer)
             except Failure as failure:
-                owed = replace(_said(failure), end=End.WAITING, reason="confirm", retry_after=60.0)
+                owed = replace(said(failure), end=End.WAITING, reason="confirm", retry_after=60.0)
         return owed
 
     def _confirm_owed(self, controls: Mapping[str, ControlData]) -> Outcome | None:
@@ -370,7 +296,7 @@ class _Work:
     # -- the disk ---------------------------------------------------------------------------
 
     def _identify(self) -> Identity:
-        with self._stage("identify"):
+        with self._stages.stage("identify"):
             identity = self._patiently(lambda: self._use().identify())
             self.ledger.record(
                 FactKind.IDENTITY,
@@ -392,7 +318,7 @@ class _Work:
 
     def _read(self) -> dict[str, ControlData]:
         """Read the control data, note them, and take the doubt away."""
-        with self._stage("read"):
+        with self._stages.stage("read"):
             controls = self._patiently(lambda: self._use().read_control())
             if not controls:
                 raise Failure(Code.DEVICE_GARBLED, detail="no invoice type")
@@ -422,12 +348,12 @@ class _Work:
     def _patiently(self, call: Callable[[], T]) -> T:
         """A call that changes nothing, once more on a fresh connection when no answer came."""
         try:
-            return self._device(call)
+            return self._stages.device(call)
         except Failure as failure:
             if failure.code != Code.NO_ANSWER:
                 raise
             self._reopen()
-            return self._device(call)
+            return self._stages.device(call)
 
     def _use(self) -> TaxDisk:
         if self._disk is None:
@@ -462,59 +388,3 @@ class _Work:
             except Failure:
                 return replace(outcome, end=End.UNKNOWN, reason="", retry_after=None)
         return outcome
-
-    # -- measuring --------------------------------------------------------------------------
-
-    @contextmanager
-    def _stage(
-        self, stage: str, unit: Unit | None = None, period: Month | None = None
-    ) -> Iterator[None]:
-        """Note how a stage went, with the milliseconds spent on the disk and on the bureau."""
-        self._spent = _Spent()
-        said: dict[str, Any] = {"ok": True}
-        try:
-            yield
-        except Failure as failure:
-            said = {
-                "ok": False,
-                "code": failure.code.value,
-                "raw_code": failure.raw_code,
-                "raw_text": failure.raw_text,
-            }
-            if failure.tries_left is not None or failure.code == Code.PASSWORD_LOCKED:
-                self.ledger.record(
-                    FactKind.PASSWORD,
-                    {"code": failure.code.value, "tries_left": failure.tries_left or 0},
-                )
-            raise
-        except Denied as denied:
-            said = {"ok": False, "code": "", "raw_code": denied.denial.value, "raw_text": ""}
-            raise
-        finally:
-            with suppress(Failure):
-                self.ledger.record(
-                    FactKind.STAGE,
-                    {
-                        "stage": stage,
-                        "unit": unit.key if unit else "",
-                        "period": str(period) if period else "",
-                        "at": self.clock.now().isoformat(),
-                        "device_ms": round(self._spent.device * 1000),
-                        "bureau_ms": round(self._spent.bureau * 1000),
-                        **said,
-                    },
-                )
-
-    def _device(self, call: Callable[[], T]) -> T:
-        start = time.monotonic()
-        try:
-            return call()
-        finally:
-            self._spent.device += time.monotonic() - start
-
-    def _at_bureau(self, call: Callable[[], T]) -> T:
-        start = time.monotonic()
-        try:
-            return call()
-        finally:
-            self._spent.bureau += time.monotonic() - start

@@ -17,8 +17,8 @@ from agency import audit
 from agency.choices import Action
 from clearing.choices import EvidenceKind, Intent, PeriodState, Stage
 from clearing.models import Attempt, Backup, DiskPeriod, Evidence, Run
+from clearing.outcomes import quiet_for
 from clearing.periods import period_row
-from clearing.procedure import quiet_for
 from clearing.services.claims import limits_now
 from clearing.services.facts import Fact, Held, take
 from clearing.services.packages import keep_backup

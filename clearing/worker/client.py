@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import httpx
 
-from clearing.procedure import Denied
+from clearing.stages import Denied
 from clearing.wire import API_VERSION, Denial, Order, Outcome
 from clearing.worker.steady import ServerClock, steady
 from devices.protocol.failures import Code, Failure

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from clearing.procedure import Denied
+from clearing.stages import Denied
 from clearing.wire import Denial
 from clearing.worker.steady import steady
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from clearing.procedure import Denied
+from clearing.stages import Denied
 from clearing.wire import Denial, FactKind, Held, Order, Outcome
 from clearing.worker.client import Refused, ServerClient, ServerError
 from clearing.worker.gate import Gate, Passage

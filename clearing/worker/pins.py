@@ -8,7 +8,7 @@ one is on the disk of this machine.
 
 from __future__ import annotations
 
-from clearing.procedure import Denied
+from clearing.stages import Denied
 from clearing.wire import Denial, FactKind, Order
 from clearing.worker.grant import Grant
 from clearing.worker.journal import AttemptLog, pin_fact

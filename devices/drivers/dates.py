@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from devices.protocol.failures import Code, Failure
 from devices.protocol.iccard_layouts import decode_bcd_date
+from devices.protocol.month import LAST_YEAR
 
 
 class Kind(enum.StrEnum):
@@ -24,10 +25,6 @@ class Kind(enum.StrEnum):
     BAIWANG = "baiwang"
     UKEY = "ukey"
     AISINO = "aisino"
-
-
-#: A later date is no date: a month needs the one after it (``devices/protocol/month.py``).
-LAST_YEAR = 9998
 
 
 @dataclass(frozen=True, slots=True)

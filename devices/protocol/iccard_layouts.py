@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from devices.protocol.failures import Code, Failure
 from devices.protocol.iccard_choices import CLEARED, DECLARED
+from devices.protocol.month import LAST_YEAR
 
 CARD_NO_BYTES = 8
 TAX_SLOTS = 6
@@ -358,7 +359,9 @@ def open_start(declarations: Sequence[Declaration], valid_from: dt.date) -> dt.d
     for a declaration that ends with the calendar.
     """
     cleared = [declaration.end for declaration in declarations if declaration.cleared]
-    try:
-        return max(cleared) + dt.timedelta(days=1) if cleared else valid_from
-    except OverflowError:
-        raise _garbled("EF04 end") from None
+    start = valid_from
+    if cleared and (end := max(cleared)) < dt.date.max:
+        start = end + dt.timedelta(days=1)
+    if start.year > LAST_YEAR:
+        raise _garbled("EF04 end")
+    return start

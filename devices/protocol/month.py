@@ -9,6 +9,9 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Self
 
+# A month needs one after it, and dates end with 9999.
+LAST_YEAR = 9998
+
 
 @dataclass(frozen=True, order=True, slots=True)
 class Month:
@@ -18,7 +21,7 @@ class Month:
     month: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.month <= 12 or not 1 <= self.year <= 9998:
+        if not 1 <= self.month <= 12 or not 1 <= self.year <= LAST_YEAR:
             raise ValueError(f"not a month: {self.year}-{self.month}")
 
     @classmethod

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clearing.bureau.port import BureauStatus, Filing
-from clearing.procedure import Denied
+from clearing.stages import Denied
 from clearing.wire import Denial, FactKind, Limits, Order
 from devices.drivers.contract import (
     Capabilities,

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from clearing.bureau.port import Filing
-from clearing.procedure import outcome_of, quiet_for, run
+from clearing.outcomes import outcome_of, quiet_for
+from clearing.procedure import run
 from clearing.wire import Denial, End, FactKind, Held, Order, Outcome, Owed
 from devices.protocol.failures import Code, Failure
 from tests.clearing.fakes import NOW, PERIOD, FakeBureau, FakeDisk, FakeLedger, FixedClock, order
@@ -282,6 +283,19 @@ class TestDoubt:
         self, play: Play, disk: FakeDisk
     ) -> None:
         disk.after["report"] = lambda: setattr(disk, "reported", PERIOD.plus(-1))
+        assert play().code == Code.REPORT_NOT_SEEN
+
+    @pytest.mark.parametrize("code", [Code.PERIOD_DATA_EXIST, Code.NOTHING_TO_REPORT])
+    def test_a_disk_with_nothing_to_hand_in_is_judged_by_its_dates(
+        self, play: Play, disk: FakeDisk, bureau: FakeBureau, code: Code
+    ) -> None:
+        disk.after["report"] = raising(code, raw_code="195")
+        bureau.reported.add("025 2026-10")
+        assert play() == Outcome(End.DONE)
+        assert "WLCB 025 2026-10" not in bureau.calls
+        disk.reported = disk.cleared = PERIOD.plus(-1)
+        disk.cleared_types.clear()
+        disk.before["report"] = raising(code, raw_code="195")
         assert play().code == Code.REPORT_NOT_SEEN
 
     def test_already_cleared_from_the_disk_only_leads_to_a_read(

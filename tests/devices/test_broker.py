@@ -42,7 +42,7 @@ def test_an_account_reaches_its_own_keys_and_nothing_else(
         ["CONFIG", "GET", "*"],
     ):
         with pytest.raises(redis.exceptions.NoPermissionError):
-            client.execute_command(*command)
+            client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 def test_a_dropped_account_cannot_sign_in_any_more(
@@ -58,7 +58,7 @@ def test_a_dropped_account_cannot_sign_in_any_more(
 def test_a_bell_reaches_the_machine_it_is_for_and_no_other(
     machines: list[Machine], valkey: EmbeddedValkey
 ) -> None:
-    first, second = machines
+    first = machines[0]
     for machine in machines:
         grant_account(machine)
     bell.send_bells(first.broker_account, 2)

@@ -30,7 +30,7 @@ from agency.models import Company
 from agency.scope import agency_scope
 from agency.services import agency_create
 from clearing.choices import PeriodState
-from clearing.models import Attempt, Backup, DiskPeriod, Run
+from clearing.models import Backup, DiskPeriod, Run
 from clearing.services import batch_start, mark_filed, run_cancel, run_retry
 from clearing.services.sweep import sweep
 from clearing.states import OPEN, RunState
@@ -135,7 +135,7 @@ class Engine(RuleBasedStateMachine):
             runs = list(Run.objects.order_by("pk"))
             if not runs:
                 return
-            run = data.draw(st.sampled_from(runs))
+            run: Run = data.draw(st.sampled_from(runs))
             before = run.state
             try:
                 run_cancel(run_id=run.pk, by="会计", now=NOW)
@@ -359,7 +359,7 @@ class Engine(RuleBasedStateMachine):
             for run in Run.objects.filter(state__in=OPEN):
                 assert run.state != RunState.WAITING or run.reason
                 assert run.state != RunState.UNKNOWN or run.open_intent
-                assert run.attempt is None or Attempt.objects.filter(pk=run.attempt_id).exists()
+                assert run.state != RunState.CLAIMED or run.attempt is not None
 
     @invariant()
     def the_trail_is_whole(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from clearing.procedure import Denied
+from clearing.stages import Denied
 from clearing.wire import Denial
 from clearing.worker.client import Refused, ServerClient, Unreachable
 from devices.protocol.failures import Code, Failure

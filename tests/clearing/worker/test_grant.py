@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from clearing.procedure import Denied
+from clearing.stages import Denied
 from clearing.wire import Denial
 from clearing.worker import steady as steady_module
 from clearing.worker.grant import Grant

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from clearing.procedure import Denied
+from clearing.stages import Denied
 from clearing.wire import Denial, End, FactKind, Limits, Outcome
 from clearing.worker.client import ServerClient, ServerError
 from clearing.worker.gate import Gate

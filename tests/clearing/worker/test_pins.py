@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from clearing.procedure import Denied
+from clearing.stages import Denied
 from clearing.wire import Limits, Order
 from clearing.worker.grant import Grant
 from clearing.worker.journal import AttemptLog, Journal

@@ -1,0 +1,89 @@
+"""How a run ends or waits: by a failure of the catalogue, by a denial, by the time of day.
+
+One table for each. Pure: the procedure asks it on the reader machine, the server asks it for the
+quiet hours; neither decides such things anywhere else.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+
+from clearing.wire import Denial, End, Outcome
+from devices.protocol.catalogue import CATALOGUE
+from devices.protocol.failures import Code, Failure, FailureClass
+from devices.protocol.month import Month
+
+# No irreversible step at the turn of a day or a month: date-change errors (706).
+QUIET_AFTER_MIDNIGHT = dt.timedelta(minutes=5)
+QUIET_BEFORE_MONTH_END = dt.timedelta(minutes=10)
+_FILING_RETRY = 2 * 3600.0
+
+
+def quiet_for(now: dt.datetime) -> float:
+    """Seconds until irreversible steps are allowed again, 0 when they are; Beijing time."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if now - midnight < QUIET_AFTER_MIDNIGHT:
+        return (midnight + QUIET_AFTER_MIDNIGHT - now).total_seconds()
+    turn = dt.datetime.combine(Month.of(now).plus(1).first, dt.time(), now.tzinfo)
+    if turn - now <= QUIET_BEFORE_MONTH_END:
+        return (turn + QUIET_AFTER_MIDNIGHT - now).total_seconds()
+    return 0.0
+
+
+# What a failure becomes when it is not simply an end: (reason, seconds until the next try).
+_WAITS: dict[Code, tuple[str, float | None]] = {
+    Code.DISK_ABSENT: ("disk", None),
+    Code.PIN_HELD: ("pin", 60.0),
+    Code.NOT_FILED: ("filing", _FILING_RETRY),
+    Code.COMPARISON_FAILED: ("filing", _FILING_RETRY),
+    Code.OUTSIDE_WINDOW: ("window", 6 * 3600.0),
+    Code.BUREAU_UNREACHABLE: ("bureau", 60.0),
+    Code.NOT_SUPPORTED: ("by_hand", None),
+}
+
+
+def outcome_of(failure: Failure) -> Outcome:
+    """How a failure of the catalogue settles a run, once nothing is in doubt on the disk."""
+    plain = said(failure)
+    if failure.code in _WAITS:
+        reason, seconds = _WAITS[failure.code]
+        return replace(plain, end=End.WAITING, reason=reason, retry_after=seconds)
+    if failure.code == Code.QUIET_HOURS:
+        return replace(
+            plain, end=End.WAITING, reason="quiet", retry_after=float(failure.detail or 300)
+        )
+    if failure.code in {Code.TRAINING_DISK, Code.RETIRED_DISK}:
+        return replace(plain, end=End.SKIPPED)
+    if CATALOGUE[failure.code].cls == FailureClass.RETRY:
+        return replace(plain, end=End.WAITING, reason="retry", retry_after=30.0)
+    return plain
+
+
+def said(failure: Failure) -> Outcome:
+    """A failed outcome with the failure's own words."""
+    return Outcome(
+        End.FAILED,
+        code=failure.code.value,
+        raw_code=failure.raw_code,
+        raw_text=failure.raw_text,
+        detail=failure.detail,
+    )
+
+
+DENIALS: dict[Denial, Outcome] = {
+    Denial.CANCELLED: Outcome(End.CANCELLED),
+    Denial.LEASE_LOST: Outcome(End.LOST),
+    Denial.REVOKED: Outcome(End.LOST),
+    Denial.WRONG_DISK: Outcome(End.FAILED, code=Code.WRONG_DISK),
+    # Proven by a read that the server has: there is nothing left to write.
+    Denial.ALREADY_CLEARED: Outcome(End.DONE),
+    Denial.NO_BACKUP: Outcome(End.FAILED, code=Code.BACKUP_FAILED),
+    Denial.BUREAU_PAUSED: Outcome(
+        End.WAITING, reason="bureau", code=Code.BUREAU_UNREACHABLE, retry_after=60.0
+    ),
+    Denial.PIN_HELD: Outcome(End.WAITING, reason="pin", code=Code.PIN_HELD, retry_after=60.0),
+    Denial.QUIET_HOURS: Outcome(
+        End.WAITING, reason="quiet", code=Code.QUIET_HOURS, retry_after=300.0
+    ),
+}
