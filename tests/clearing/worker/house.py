@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -225,19 +226,27 @@ class House:
         )
         return replace(order, **changes)
 
-    def child(self, order: Order, config: MachineConfig | None = None) -> Child:
-        self._children.append(Child(order, config or self.config))
+    def child(
+        self,
+        order: Order,
+        config: MachineConfig | None = None,
+        *,
+        command: Sequence[str] = COMMAND,
+    ) -> Child:
+        self._children.append(Child(order, config or self.config, command))
         return self._children[-1]
 
 
 class Child:
     """A real child process, handled as the worker does."""
 
-    def __init__(self, order: Order, config: MachineConfig) -> None:
+    def __init__(
+        self, order: Order, config: MachineConfig, command: Sequence[str] = COMMAND
+    ) -> None:
         self.order = order
         self.events: list[dict[str, Any]] = []
         self.process = subprocess.Popen(
-            COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
         task = Task(
             order=order,
