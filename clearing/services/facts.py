@@ -25,6 +25,7 @@ from devices.services import (
     password_refused,
     pin_delivered,
     pin_in_doubt,
+    pin_not_sent,
     pin_not_taken,
     tries_noted,
 )
@@ -207,6 +208,8 @@ def _pin(held: Held, fact: Fact, now: dt.datetime) -> None:
     generation = int(fact.data["generation"])
     if fact.data.get("unknown"):
         pin_in_doubt(disk=held.disk, machine=held.machine, generation=generation)
+    elif fact.data.get("refused") and not fact.data.get("sent", True):
+        pin_not_sent(disk=held.disk, machine=held.machine, generation=generation)
     elif fact.data.get("refused"):
         pin_not_taken(disk=held.disk, machine=held.machine, generation=generation)
     elif pin_delivered(

@@ -32,6 +32,7 @@ from devices.services.pins import (
     pin_delivered,
     pin_in_doubt,
     pin_intent_open,
+    pin_not_sent,
     pin_not_taken,
     pin_try_last,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "pin_delivered",
     "pin_in_doubt",
     "pin_intent_open",
+    "pin_not_sent",
     "pin_not_taken",
     "pin_try_last",
     "presence_note",

@@ -126,6 +126,20 @@ def pin_not_taken(*, disk: TaxDisk, machine: Machine, generation: int) -> None:
 
 
 @transaction.atomic
+def pin_not_sent(*, disk: TaxDisk, machine: Machine, generation: int) -> None:
+    """A permitted roll was never begun (the machine died before): the PIN is as good as it was."""
+    disk = TaxDisk.objects.select_for_update().get(pk=disk.pk)
+    if generation != disk.pin_generation:
+        return
+    if disk.pin_try_key is not None:
+        disk.pin_try_key = ""  # the one try that a person allowed is still to be had
+    _close_intent(disk, machine)
+    if not _entered(disk):
+        bring_late(disk)  # what arrived meanwhile outweighs a try that nobody has made
+    disk.save()
+
+
+@transaction.atomic
 def pin_in_doubt(*, disk: TaxDisk, machine: Machine, generation: int) -> None:
     """A window was found open: the last PIN is kept, and only a person may try it."""
     disk = TaxDisk.objects.select_for_update().get(pk=disk.pk)

@@ -149,6 +149,27 @@ def test_what_an_attempt_rolled_it_may_roll_again(
     assert again(disk).pin_generation == generation
 
 
+@pytest.mark.parametrize(
+    ("said", "state"), [({}, PasswordState.WRONG), ({"sent": False}, PasswordState.UNTRIED)]
+)
+def test_a_refused_pin_is_wrong_and_one_that_was_never_sent_is_not(
+    machine: PlayedMachine,
+    disk: TaxDisk,
+    start: StartBatch,
+    again: Again,
+    said: dict[str, bool],
+    state: PasswordState,
+) -> None:
+    start(disk)
+    machine.present(disk)
+    order = machine.claim()
+    assert order is not None
+    roll_intent(machine, disk)
+    fact = machine.fact("pin", generation=order["pin_generation"], refused=True, **said)
+    machine.on_run("release", fact)
+    assert (again(disk).password_state, again(disk).pin_intent_machine_id) == (state, None)
+
+
 def test_a_late_delivery_through_the_api_is_taken_after_the_decision(
     agency: Agency, machine: PlayedMachine, disk: TaxDisk, start: StartBatch, again: Again
 ) -> None:

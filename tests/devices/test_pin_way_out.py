@@ -26,6 +26,7 @@ from devices.services import (
     pin_delivered,
     pin_in_doubt,
     pin_intent_open,
+    pin_not_sent,
     pin_not_taken,
     pin_try_last,
     tries_noted,
@@ -186,6 +187,28 @@ def test_a_refused_try_is_wrong_as_usual_and_a_second_doubt_is_a_doubt(
     after = fresh(disk)
     assert (after.password_state, after.tries_left) == (PasswordState.WRONG, 4)
     assert (after.pin_try_key, after.pin_intent_machine_id) == (None, None)
+
+
+def test_a_roll_that_was_permitted_and_never_begun_changes_nothing(
+    disk: TaxDisk, lost: Machine, second: Machine
+) -> None:
+    number = disk.pin_generation
+    pin_not_sent(disk=disk, machine=lost, generation=number)
+    after = fresh(disk)
+    assert (after.password_state, after.pin_intent_machine) == (PasswordState.UNTRIED, None)
+    assert after.pin_generation == number
+
+    pin_intent_open(disk=fresh(disk), machine=lost, now=NOW)
+    declare(lost)
+    pin_try_last(disk=disk)
+    number = fresh(disk).pin_generation
+    pin_intent_open(disk=fresh(disk), machine=second, now=NOW, key="1", generation=number)
+    pin_not_sent(disk=disk, machine=second, generation=number)
+    # The try that a person allowed has not been made: the next claim may.
+    assert pin_intent_open(disk=fresh(disk), machine=second, now=LATER, key="2", generation=number)
+    deliver_late(disk, lost)
+    pin_not_sent(disk=disk, machine=second, generation=number)
+    assert (state(disk), pin(disk)) == (PasswordState.PIN_UNKNOWN, ROLLED.decode())
 
 
 def test_a_late_pin_replaces_a_try_that_nobody_has_used(disk: TaxDisk, lost: Machine) -> None:
