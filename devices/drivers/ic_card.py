@@ -125,6 +125,7 @@ class IcCardDisk:
                 ),
                 device_clock=beijing(self._host_now()),
                 clock_source="host",
+                uncleared_through=None if last is None or last.cleared else last.end,
                 limits={
                     "single": controls.single_limit,
                     "total": controls.total_limit,

@@ -33,7 +33,8 @@ class ControlData:
     """What a disk says of one invoice type; dates normalised by its driver, amounts in fen.
 
     ``device_clock`` is Beijing time; ``clock_source`` is ``device``, or ``host`` for a kind
-    without a clock of its own.
+    without a clock of its own. ``uncleared_through``: last day of a declaration that the disk
+    itself marks as not cleared; None where there is none, or where a kind does not say.
     """
 
     invoice_type: str
@@ -44,6 +45,7 @@ class ControlData:
     device_clock: dt.datetime | None = None
     clock_source: str = "device"
     pending_uploads: int = 0
+    uncleared_through: dt.date | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
     raw: Mapping[str, str] = field(default_factory=dict)
 
@@ -85,9 +87,21 @@ def is_cleared(control: ControlData, period: Month) -> bool:
     """Whether this type is cleared for ``period``, whoever wrote it.
 
     The issue deadline must lie in a month *after* the window: a deadline moved within the window's
-    month is a holiday extension, not a clear. And the period must be reported.
+    month is a holiday extension, not a clear. And the period must be reported. A deadline that a
+    tax hall moved further *before* the report would pass for a clear by the dates alone: a disk
+    that itself says "declared, not cleared" is believed.
     """
-    return Month.of(control.issue_deadline) > period.window and is_reported(control, period)
+    open_through = control.uncleared_through
+    declared_open = (
+        open_through is not None
+        and control.period_start <= period.last
+        and open_through >= period.first
+    )
+    return (
+        Month.of(control.issue_deadline) > period.window
+        and is_reported(control, period)
+        and not declared_open
+    )
 
 
 def is_reported_all(controls: Mapping[str, ControlData], period: Month) -> bool:
@@ -172,16 +186,16 @@ def device_state(
 
 def to_json(control: ControlData) -> dict[str, Any]:
     """``control`` as plain JSON values; dates ``YYYY-MM-DD``, the clock in ISO 8601."""
-    reported_on, clock = control.last_reported_on, control.device_clock
     return {
         "invoice_type": control.invoice_type,
         "issue_deadline": control.issue_deadline.isoformat(),
         "period_start": control.period_start.isoformat(),
         "period_end": control.period_end.isoformat(),
-        "last_reported_on": None if reported_on is None else reported_on.isoformat(),
-        "device_clock": None if clock is None else clock.isoformat(),
+        "last_reported_on": _iso(control.last_reported_on),
+        "device_clock": _iso(control.device_clock),
         "clock_source": control.clock_source,
         "pending_uploads": control.pending_uploads,
+        "uncleared_through": _iso(control.uncleared_through),
         "limits": dict(control.limits),
         "raw": dict(control.raw),
     }
@@ -201,23 +215,16 @@ def from_json(value: object) -> ControlData:
     pending = _typed(value, "pending_uploads", int)
     if pending < 0:
         raise _garbled("pending_uploads")
-    clock = value.get("device_clock")
-    reported_on = value.get("last_reported_on")
     return ControlData(
         invoice_type=_invoice_type(value),
         issue_deadline=_moment(value, "issue_deadline", dt.date.fromisoformat),
         period_start=_moment(value, "period_start", dt.date.fromisoformat),
         period_end=_moment(value, "period_end", dt.date.fromisoformat),
-        last_reported_on=(
-            None
-            if reported_on is None
-            else _moment(value, "last_reported_on", dt.date.fromisoformat)
-        ),
-        device_clock=(
-            None if clock is None else _moment(value, "device_clock", dt.datetime.fromisoformat)
-        ),
+        last_reported_on=_moment_or_none(value, "last_reported_on", dt.date.fromisoformat),
+        device_clock=_moment_or_none(value, "device_clock", dt.datetime.fromisoformat),
         clock_source=clock_source,
         pending_uploads=pending,
+        uncleared_through=_moment_or_none(value, "uncleared_through", dt.date.fromisoformat),
         limits=_mapping(value, "limits", int),
         raw=_mapping(value, "raw", str),
     )
@@ -246,6 +253,14 @@ def _moment(value: Mapping[str, Any], name: str, parse: Callable[[str], Day]) ->
         return parse(_typed(value, name, str))
     except ValueError:
         raise _garbled(name) from None
+
+
+def _moment_or_none(value: Mapping[str, Any], name: str, parse: Callable[[str], Day]) -> Day | None:
+    return None if value.get(name) is None else _moment(value, name, parse)
+
+
+def _iso(day: dt.date | None) -> str | None:
+    return None if day is None else day.isoformat()
 
 
 def _mapping(value: Mapping[str, Any], name: str, wanted: type[Plain]) -> dict[str, Plain]:

@@ -44,6 +44,11 @@ STAGE_SHARES = {
 _PEEK_SECONDS = 0.02
 
 
+#: A client that closes and comes back at once finds its own old session still ending.
+_LEAVING_SECONDS = 1.0
+_LOOK_AGAIN_SECONDS = 0.01
+
+
 class RackRefusal(Exception):
     """A request that cannot be done now; ``code`` goes to the client."""
 
@@ -86,6 +91,11 @@ class Session:
         self._peer_is_gone = peer_is_gone
         self._ended = threading.Event()
         self._busy = threading.Lock()
+
+    @property
+    def left(self) -> bool:
+        """The client has gone, and nothing but its last command holds the disk any more."""
+        return not self._disk.hanging and self._peer_is_gone()
 
     def end(self) -> None:
         """The card is pulled out of this session's hands; a command under way notices."""
@@ -252,19 +262,33 @@ class Rack:
         self, slot: str, device_no: str, peer_is_gone: Callable[[], bool]
     ) -> Iterator[Session]:
         """An exclusive session with the disk in ``slot``, or with ``device_no`` wherever it is."""
-        with self._lock:
-            disk = self._disks.get(self._slots.get(slot, "") if slot else device_no)
-            if disk is None:
-                raise RackRefusal(Code.DISK_ABSENT)
-            if disk.session is not None:
+        until = time.monotonic() + _LEAVING_SECONDS
+        while (taken := self._open(slot, device_no, peer_is_gone)) is None:
+            if time.monotonic() > until:
                 raise RackRefusal(Code.DISK_IN_USE)
-            session = disk.session = Session(disk, self._stage_seconds, peer_is_gone)
-            disk.card.reset()
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        disk, session = taken
         try:
             yield session
         finally:
             with self._lock:
                 disk.session = None
+
+    def _open(
+        self, slot: str, device_no: str, peer_is_gone: Callable[[], bool]
+    ) -> tuple[Disk, Session] | None:
+        """The disk and a session with it; None while a client that has gone is still leaving."""
+        with self._lock:
+            disk = self._disks.get(self._slots.get(slot, "") if slot else device_no)
+            if disk is None:
+                raise RackRefusal(Code.DISK_ABSENT)
+            if disk.session is not None:
+                if disk.session.left:
+                    return None
+                raise RackRefusal(Code.DISK_IN_USE)
+            disk.session = Session(disk, self._stage_seconds, peer_is_gone)
+            disk.card.reset()
+            return disk, disk.session
 
     def set_fault(self, device_no: str, fault: Fault | None) -> None:
         """Set one more fault on a disk, or with None take all of them off."""

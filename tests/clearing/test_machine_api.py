@@ -596,3 +596,19 @@ def _wake(machine: PlayedMachine) -> None:
     moment = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
     with agency_scope(machine.machine.agency_id):
         sweep(agency_id=machine.machine.agency_id, now=NOW, real_now=moment, leases=False)
+
+
+def test_a_roll_that_was_permitted_and_never_begun_leaves_the_pin_as_good_as_it_was(
+    agency: Agency, machine: PlayedMachine, disk: TaxDisk, start: StartBatch, again: Again
+) -> None:
+    machine.present(disk)
+    start(disk)
+    order = machine.claim()
+    assert order is not None
+    generation = order["pin_generation"]
+    machine.intend("report", machine.identified(disk), rolls_pin=True)
+    machine.on_run("release", machine.fact("pin", generation=generation, refused=True, sent=False))
+    assert (again(disk).password_state, again(disk).pin_intent_machine_id) == ("untried", None)
+    order = machine.claim()
+    assert order is not None
+    assert order["device_password"] == "12345678"

@@ -223,7 +223,7 @@ def test_values_that_do_not_fit_are_refused_by_name(name: str, value: object) ->
     assert (failure.value.code, failure.value.detail) == (Code.DEVICE_GARBLED, name)
 
 
-OPTIONAL = {"last_reported_on", "device_clock"}
+OPTIONAL = {"last_reported_on", "device_clock", "uncleared_through"}
 
 
 @pytest.mark.parametrize("name", sorted(set(to_json(control())) - OPTIONAL))
@@ -256,3 +256,22 @@ def test_no_value_makes_reading_crash(parts: dict[str, Any], other: object) -> N
             assert isinstance(from_json(value), ControlData)
         except Failure as failure:
             assert failure.code is Code.DEVICE_GARBLED
+
+
+def test_a_deadline_moved_before_the_report_is_no_clear_where_the_disk_says_so() -> None:
+    """A tax hall may extend a disk into the next month; the report that follows clears nothing."""
+    period = Month(2026, 10)
+    extended = ControlData(
+        invoice_type="025",
+        issue_deadline=dt.date(2026, 12, 12),
+        period_start=dt.date(2026, 10, 1),
+        period_end=dt.date(2026, 10, 31),
+        last_reported_on=dt.date(2026, 11, 1),
+        uncleared_through=dt.date(2026, 10, 31),
+    )
+    assert is_reported(extended, period)
+    assert not is_cleared(extended, period)
+    assert is_cleared(replace(extended, uncleared_through=None), period)
+    assert from_json(to_json(extended)) == extended
+    # A later period that is declared and open does not turn an earlier one back.
+    assert is_cleared(extended, period.plus(-1))
