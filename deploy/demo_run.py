@@ -1,8 +1,8 @@
 """The demo: an agency's clients are imported, reported and cleared on simulated disks (模拟).
 
-``deploy/demo [--clients FILE.xlsx] [--once] [--json FILE] [--reset] [--port N]``. Everything it
-starts lies in one run folder (``.run/demo``, or QINGKA_DEMO_DIR) and ends with it; a second start
-goes on with what is there. Owns the order of the show, nothing else.
+``deploy/demo [--clients FILE.xlsx] [--once] [--json FILE] [--reset] [--port N] [--pcsc]``.
+Everything it starts lies in one run folder (``.run/demo``, or QINGKA_DEMO_DIR) and ends with it; a
+second start goes on with what is there. Owns the order of the show, nothing else.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from clearing.bureau.standin import read_state
+from deploy import readers
 from deploy.demonstration.child import ROOT
 from deploy.demonstration.expected import Expected
 from deploy.demonstration.people import accounts_of
@@ -63,8 +64,18 @@ def main(arguments: list[str] | None = None) -> int:
     root = Path(os.environ.get("QINGKA_DEMO_DIR") or ROOT / ".run" / "demo").absolute()
     root.parent.mkdir(parents=True, exist_ok=True)
     try:
+        if options.pcsc and (lacking := readers.missing()):
+            raise DemoError(
+                f"--pcsc 需要, 但这里没有 (needed for --pcsc, and not here): {', '.join(lacking)}"
+            )
         with web_port(options.port) as port:
-            stack = Stack(root, machines=MACHINES, limits_scale=LIMITS_SCALE, port=port)
+            stack = Stack(
+                root,
+                machines=MACHINES,
+                limits_scale=LIMITS_SCALE,
+                port=port,
+                pcsc=options.pcsc,
+            )
             with _taken(stack):
                 return Demo(stack, console, options).run()
     except KeyboardInterrupt:
@@ -84,6 +95,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="把结果写入 FILE (the result)")
     parser.add_argument("--reset", action="store_true", help="清空演示数据, 重新开始 (begin anew)")
     parser.add_argument("--port", type=int, default=0, help=f"网页端口 (default: {PORT} if free)")
+    parser.add_argument(
+        "--pcsc",
+        action="store_true",
+        help="税盘插在真实 pcscd 的虚拟读卡器里 (disks at real pcscd)",
+    )
     return parser.parse_args(arguments)
 
 

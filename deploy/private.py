@@ -25,13 +25,14 @@ class EmbeddedError(RuntimeError):
     """A private server cannot be had; the text says why and what to do."""
 
 
-def socket_folder(preferred: Path) -> Path:
+def socket_folder(preferred: Path, *, longest: str = LONGEST_SOCKET_NAME) -> Path:
     """``preferred`` if sockets in it have a path that can be used, else a short one instead.
+    ``longest``: the longest name of a socket in it.
 
     The short one lies in the temporary folder and is always the same for the same ``preferred``.
     """
     try:
-        check_socket_path(preferred.absolute() / LONGEST_SOCKET_NAME)
+        check_socket_path(preferred.absolute() / longest)
         return preferred
     except EmbeddedError:
         pass

@@ -26,7 +26,9 @@ from deploy.demonstration.child import Child
 from deploy.demonstration.places import Places, write_private
 from deploy.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedValkey
 from deploy.private import locked, private_folder, within
+from deploy.readers import PcscRack
 from deploy.roles import APP, OWNER, create_database, create_roles
+from devices.simulator.world import World
 
 HOST = "127.0.0.1"
 MIGRATE = ("manage.py", "migrate", "--database", "owner", "--verbosity", "0")
@@ -51,6 +53,7 @@ class Stack:
     """Everything of one run folder. ``world`` lies in the folder before the start, or is written
     by ``prepare``: the commands (arguments of Python) between database and web, with the owner's
     rights on the database, which also write the configurations of ``machines``.
+    ``pcsc``: the disks of each machine sit in readers of real pcscd (:mod:`deploy.readers`).
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Stack:
         limits_scale: float = 1.0,
         port: int = 0,
         durable: bool = True,
+        pcsc: bool = False,
     ) -> None:
         self.places = Places(root.absolute())
         self.machines = tuple(machines)
@@ -73,6 +77,8 @@ class Stack:
         self._tail: IO[str] | None = None
         self._children: dict[str, Child] = {}
         self._restarts = 0
+        self.pcsc = pcsc
+        self.readers: dict[str, PcscRack] = {}
         self.port = port or free_port()
         self.bureau_port = free_port()
         root = self.places.root
@@ -168,6 +174,8 @@ class Stack:
                 self._start_simulated()
             self._start_server_worker()
             self.wait_ready()
+            for name, readers in self.readers.items():
+                self.places.plug_machine(name, readers.config)
             for name in self.machines if reader_machines else ():
                 self.start_machine(name)
         except BaseException:
@@ -185,11 +193,26 @@ class Stack:
         place = ("--dir", str(self.places.bureau), "--port", str(self.bureau_port))
         clock = ("--clock-offset", str(self.clock_offset))
         self._start("bureau", ("-m", "clearing.bureau.standin", *world, *place, *clock), plain)
-        for name in self.machines:
+        for number, name in enumerate(self.machines):
             place = ("--dir", str(self.places.disks), "--machine", name)
             where = ("--socket", str(self.places.rack_socket(name)))
             rack = ("-m", "devices.simulator.rack", *world, *place, *where)
-            self._start(f"rack-{name}", rack, plain)
+            readers = self._readers_of(name, number) if self.pcsc else None
+            if readers is None:
+                self._start(f"rack-{name}", rack, plain)
+            else:
+                self.readers[name] = readers
+                self._start(f"rack-{name}", (*rack, *readers.plugs), plain, readers.inside)
+
+    def _readers_of(self, name: str, number: int) -> PcscRack | None:
+        """Readers for every slot of a machine; None for one without slots."""
+        disks = World.load(self.places.world).disks
+        slots = sorted({disk.slot for disk in disks if disk.machine == name and disk.slot})
+        private_folder(self.places.sockets)
+        try:
+            return PcscRack(self.places.readers(number), slots) if slots else None
+        except (RuntimeError, ValueError) as error:
+            raise StackError(f"The card readers of {name} do not start: {error}") from None
 
     def _start_web(self) -> None:
         size = ("--workers", "2", "--threads", "12", "--keep-alive", "5", "--log-level", "warning")
@@ -214,13 +237,20 @@ class Stack:
         """SIGKILL of a reader machine's program; its runs die with it, its disks do not."""
         self._children.pop(name).kill()
 
-    def _start(self, name: str, arguments: Iterable[str], environment: Mapping[str, str]) -> Child:
+    def _start(
+        self,
+        name: str,
+        arguments: Iterable[str],
+        environment: Mapping[str, str],
+        inside: Iterable[str] = (),
+    ) -> Child:
         if name in self._children:
             raise StackError(f"{name} runs already")
         if self._tail is None:
             raise StackError("the run folder is not taken")
         log = self.places.logs / f"{name}.log"
-        child = Child.start(name, arguments, environment, log=log, tail=self._tail.fileno())
+        tail = self._tail.fileno()
+        child = Child.start(name, arguments, environment, log=log, tail=tail, inside=inside)
         self._children[name] = child
         return child
 
@@ -282,6 +312,8 @@ class Stack:
                 child.let_go()
             for child in group:
                 child.wait()
+        while self.readers:
+            self.readers.popitem()[1].close()
         self.valkey.stop()
         self.postgres.stop()
         for lock in (self._tail, self._lock):

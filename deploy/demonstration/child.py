@@ -35,13 +35,15 @@ class Child:
         *,
         log: Path,
         tail: int,
+        inside: Iterable[str] = (),
     ) -> Self:
         """Start ``python ARGUMENTS`` in the project's folder. ``tail``: a file descriptor that the
-        leash, not the process, keeps open to its end."""
+        leash, not the process, keeps open to its end. ``inside``: words before the command that
+        make it one of another namespace."""
         leash = [sys.executable, "-I", "-S", str(ROOT / "deploy" / "leash.py")]
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [*leash, "TERM", str(_STOP_SECONDS), sys.executable, *arguments],
+                [*leash, "TERM", str(_STOP_SECONDS), *inside, sys.executable, *arguments],
                 cwd=ROOT,
                 env=dict(environment),
                 stdin=subprocess.PIPE,

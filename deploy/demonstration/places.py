@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import tomllib
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from deploy.embedded import socket_folder
+from deploy.private import socket_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,10 @@ class Places:
     def rack_socket(self, name: str) -> Path:
         return self.sockets / f"rack-{zlib.crc32(name.encode()):08x}"
 
+    def readers(self, number: int) -> Path:
+        """The card readers of the machine of this number."""
+        return socket_folder(self.sockets / str(number), longest="0/run/pcscd.comm")
+
     def write_machine_config(
         self, name: str, *, server: str, token: str, broker: str, prefix: str, parallel: int
     ) -> None:
@@ -71,11 +78,26 @@ class Places:
             "parallel": parallel,
             "stop_seconds": 3,
         }
-        # A JSON string without non-ASCII escapes is a TOML string, too.
-        text = "".join(
-            f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items()
-        )
-        write_private(path, text)
+        write_private(path, _toml(values))
+
+    def plug_machine(self, name: str, readers: Mapping[str, Any]) -> None:
+        """Have a configured machine find its disks as ``readers`` says, not at its rack."""
+        path = self.machine_config(name)
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values.pop("rack_socket", None)
+        write_private(path, _toml({**values, **readers}))
+
+
+def _toml(values: Mapping[str, Any]) -> str:
+    return "".join(f"{key} = {_value(value)}\n" for key, value in values.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        pairs = (f"{_value(key)} = {_value(each)}" for key, each in value.items())
+        return f"{{ {', '.join(pairs)} }}"
+    # Without non-ASCII escapes, JSON's texts, numbers and lists of them are TOML's, too.
+    return json.dumps(value, ensure_ascii=False)
 
 
 def write_private(path: Path, text: str) -> None:
