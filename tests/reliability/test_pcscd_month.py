@@ -38,6 +38,17 @@ class PcscMonth(MonthUnderTest):
     def readers(self) -> Any:
         return self.stack.readers[MACHINES[0]]
 
+    def wait_present(self, seconds: float = 120.0) -> None:
+        """Opening each disk once takes a while. Says which slots stayed without one."""
+        try:
+            super().wait_present(seconds)
+        except AssertionError:
+            with self.database() as connection:
+                slots = connection.execute(
+                    "SELECT name, problem, seen_at FROM devices_slot WHERE device_no = ''"
+                ).fetchall()
+            raise AssertionError(f"{len(slots)} of {len(self.readers.slots)}: {slots}") from None
+
     def swap_two_that_wait(self) -> list[str]:
         """Two disks whose turn has not come change slots, at different daemons."""
         socket = self.places.rack_socket(MACHINES[0])
@@ -65,7 +76,7 @@ def test_the_sample_behind_several_pcscd_with_a_swap_and_a_restart_in_mid_batch(
     with month.stack as stack:
         stack.start()
         assert len(month.readers.virtual.sockets) > 1
-        month.wait_present(120)
+        month.wait_present()
         month.press()
         until(lambda: month.finished() >= 4, 180)
         swapped = month.swap_two_that_wait()
