@@ -153,8 +153,13 @@ class _Work:
             return True
         if not all(is_reported(controls[kind], period) for kind in unit.types):
             return True
+        # An intent to report whose outcome nobody saw, unless the bureau has answered it.
         open_ = self.order.report_open
-        return open_ is not None and (open_.period, open_.unit) == at
+        return (
+            open_ is not None
+            and (open_.period, open_.unit) == at
+            and open_ not in self.order.reported
+        )
 
     def _report_unit(self, unit: Unit, period: Month, *, again: bool) -> None:
         """Close the period on the disk, keep the package, hand it in. A held package goes first,

@@ -53,7 +53,8 @@ class Claim:
     """What our tables say of one disk. By period: ``states``, who reported and cleared, when the
     first backup was kept; ``unconfirmed``: periods whose clear the bureau has not confirmed;
     ``permitted``: how many PIN rolls were, ``packages_lost``: how many permitted reports brought no
-    package, because machine or disk was gone before it was safe."""
+    package, because machine or disk was gone before it was safe. ``window_seen``: the trail shows
+    that a machine found its own PIN window open."""
 
     device_no: str
     tax_id: str
@@ -68,6 +69,12 @@ class Claim:
     backups: Mapping[str, dt.datetime] = field(default_factory=dict)
     permitted: int = 0
     packages_lost: int = 0
+    window_seen: bool = False
+
+    @property
+    def excused(self) -> bool:
+        """The one permitted end of a kill in the middle of a PIN roll: a person must look."""
+        return self.code == "pin_unknown" and self.window_seen
 
     @property
     def ending(self) -> str:
@@ -110,6 +117,8 @@ def judge(
         sight, claim = sights.get(disk.device_no), by_number.pop(disk.device_no, None)
         if sight is None:
             said = ["模拟税盘不存在 (no such simulated disk)"]
+        elif disturbed and claim is not None and claim.excused:
+            said = list(_in_doubt(disk, sight, claim))
         else:
             spare = claim if disturbed else None
             said = [*_disk(disk, sight, spare), *_bureau(disk, sight, bureau)]
@@ -178,6 +187,17 @@ def _disk(disk: ExpectedDisk, sight: Sight, spare: Claim | None) -> Iterator[str
     ):
         if seen != wanted_value:
             yield f"{name}为 {seen}, 应为 {wanted_value}"
+
+
+def _in_doubt(disk: ExpectedDisk, sight: Sight, claim: Claim) -> Iterator[str]:
+    """A disk whose PIN is in doubt stays where it was; what was written is right all the same."""
+    for command, wanted in ((DECLARE, disk.reports), (CLEAR, disk.clears)):
+        periods = sight.periods(command)
+        if not set(periods) <= set(wanted) or (command == CLEAR and len(periods) > len(wanted)):
+            yield f"写入日志中为 {_list(periods)}, 最多应为 {_list(wanted)} (written)"
+    for text, state in claim.states.items():
+        if (state == "cleared") != sight.is_cleared(Month.parse(text)):
+            yield f"表中 {text} 为 {state}, 与税盘不符 (the row and the disk differ)"
 
 
 def _bureau(disk: ExpectedDisk, sight: Sight, bureau: State) -> Iterator[str]:

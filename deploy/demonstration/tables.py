@@ -111,8 +111,9 @@ def read_claims() -> Claims:
     """Everything our tables claim about every disk."""
     with agency_scope(agency_id()):
         runs = {run.disk_id: run for run in _newest_runs()}
-        reports = _permitted(Action.RUN_REPORT_ALLOWED)
-        clears = _permitted(Action.RUN_CLEAR_ALLOWED)
+        reports = _recorded(Action.RUN_REPORT_ALLOWED)
+        clears = _recorded(Action.RUN_CLEAR_ALLOWED)
+        windows = _recorded(Action.DISK_PIN_UNKNOWN)
         packages = Counter(
             Evidence.objects.filter(kind=EvidenceKind.PACKAGE).values_list("disk_id", flat=True)
         )
@@ -134,6 +135,7 @@ def read_claims() -> Claims:
                     cleared_by={row.period: row.cleared_by for row in rows if row.cleared_by},
                     permitted=reports[disk.pk] + clears[disk.pk],
                     packages_lost=max(0, reports[disk.pk] - packages[disk.pk]),
+                    window_seen=windows[disk.pk] > 0,
                     unconfirmed=[row.period for row in rows if row.confirm_owed],
                     backups=dict(
                         backups.values_list("disk_period__period")
@@ -145,8 +147,8 @@ def read_claims() -> Claims:
         return Claims(claims, audit.first_bad_sequence())
 
 
-def _permitted(action: Action) -> Counter[int | None]:
-    """By disk: how often it was permitted, from the audit trail."""
+def _recorded(action: Action) -> Counter[int | None]:
+    """By disk: how often the trail has it."""
     return Counter(AuditEntry.objects.filter(action=action).values_list("object_id", flat=True))
 
 

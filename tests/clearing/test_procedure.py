@@ -347,6 +347,16 @@ class TestResume:
         assert play(report_open=Owed("2026-10", "025")) == Outcome(End.DONE)
         assert disk.writes[0] == "report 025 2026-10"
 
+    def test_a_report_that_the_bureau_has_answered_is_not_made_again(
+        self, play: Play, disk: FakeDisk, bureau: FakeBureau
+    ) -> None:
+        """The disk could not be read after its report went through: doubt, but no second one."""
+        disk.reported = PERIOD
+        bureau.reported.add("025 2026-10")
+        at = Owed("2026-10", "025")
+        assert play(report_open=at, reported=(at,)) == Outcome(End.DONE)
+        assert disk.writes == ["clear 025 2026-10"]
+
     def test_a_lost_upload_waits_for_the_bureau_with_the_package_held(
         self, play: Play, disk: FakeDisk, bureau: FakeBureau, ledger: FakeLedger
     ) -> None:

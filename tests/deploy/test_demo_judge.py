@@ -150,6 +150,32 @@ def test_nothing_excuses_a_second_clear(scene: Scene) -> None:
     only(scene.verdict(disturbed=True), disk, "written 2 times")
 
 
+def test_a_pin_in_doubt_is_excused_by_an_open_window_after_a_kill_only(scene: Scene) -> None:
+    number = scene.of(Case.NORMAL)
+    sight = scene.sights[number]
+    before = replace(
+        sight.evidence,
+        cleared_through=dt.date(2026, 9, 30),
+        reported_through=dt.date(2026, 9, 30),
+        writes={},
+    )
+    scene.sights[number] = Sight(before, [])
+    scene.change(
+        number, outcome="failed", code="pin_unknown", states={"2026-10": "to_report"},
+        window_seen=True,
+    )  # fmt: skip
+    assert scene.verdict(disturbed=True) == []
+    assert scene.verdict() != []
+    scene.change(number, window_seen=False)
+    assert scene.verdict(disturbed=True) != []
+    scene.change(number, window_seen=True, states={"2026-10": "cleared"})
+    assert scene.verdict(disturbed=True) != []
+    scene.change(number, states={"2026-10": "to_report"})
+    for _ in range(2):
+        scene.write(number, CLEAR, "2026-10")
+    assert scene.verdict(disturbed=True) != []
+
+
 def test_a_write_on_a_foreign_disk_is_found(scene: Scene) -> None:
     disk = scene.of(Case.FOREIGN)
     scene.write(disk, VERIFY, "", result="rolled")

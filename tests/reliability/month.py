@@ -180,4 +180,3 @@ def _until(there: Any, seconds: float, what: str, say: Any = None) -> None:
         if time.monotonic() > end:
             raise AssertionError(f"{what} within {seconds:.0f} s: {say() if say else ''}")
         time.sleep(0.2)
-
