@@ -9,16 +9,11 @@ What it cannot cut short is the resolving of a name; the limit of the run covers
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
-from types import TracebackType
-from typing import Any, Self
-
 import httpx
 
 from clearing.bureau.messages import SIZE_LIMIT
 from clearing.bureau.refusals import RAW_TEXT_LIMIT
+from devices.drivers.hard_limit import HardLimit
 from devices.protocol.failures import Code, Failure
 from devices.protocol.texts import N_
 
@@ -53,7 +48,7 @@ def post(
     ``outcome_unknown``. Unreachable: no connection, time over, 5xx, 408, 425, 429. Garbled: any
     other status, a redirect included, and a reply that is too long.
     """
-    with _HardLimit(seconds) as limit:
+    with HardLimit(seconds) as limit:
         try:
             with client.stream(
                 "POST",
@@ -96,7 +91,7 @@ def _check_status(response: httpx.Response, *, acts: bool) -> None:
     )
 
 
-def _unreachable(error: Exception, limit: _HardLimit, *, outcome_unknown: bool = False) -> Failure:
+def _unreachable(error: Exception, limit: HardLimit, *, outcome_unknown: bool = False) -> Failure:
     # The two clocks run side by side: which of them rings first is chance.
     timed_out = limit.over or isinstance(error, httpx.ReadTimeout)
     return Failure(
@@ -105,55 +100,3 @@ def _unreachable(error: Exception, limit: _HardLimit, *, outcome_unknown: bool =
         raw_text=str(error)[:RAW_TEXT_LIMIT],
         outcome_unknown=outcome_unknown,
     )
-
-
-class _HardLimit:
-    """Ends a call when its time is over, wherever it hangs, by cutting its connection.
-
-    httpx limits each read and write by itself; nothing in it limits their sum.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.over = False
-        self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
-
-    def __enter__(self) -> Self:
-        self._timer.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._timer.cancel()
-        with self._lock:
-            if self._socket is not None:
-                self._socket.close()
-                self._socket = None
-
-    def trace(self, event: str, info: dict[str, Any]) -> None:
-        """httpx tells of each step; the one that matters is the new connection."""
-        if event != "connection.connect_tcp.complete":
-            return
-        with self._lock:
-            # A duplicate: TLS takes the descriptor over, handshake included, and a shutdown through
-            # the duplicate still ends the one connection.
-            self._socket = info["return_value"].get_extra_info("socket").dup()
-            if self.over:
-                self._cut()
-
-    def _end(self) -> None:
-        with self._lock:
-            self.over = True
-            self._cut()
-
-    def _cut(self) -> None:
-        if self._socket is None:
-            return
-        with contextlib.suppress(OSError):  # the other side was faster
-            self._socket.shutdown(socket.SHUT_RDWR)

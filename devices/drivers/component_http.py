@@ -9,14 +9,9 @@ Must never: send a document twice, follow a component elsewhere, or log what it 
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
-from types import TracebackType
-from typing import Any, Self
-
 import httpx
 
+from devices.drivers.hard_limit import HardLimit
 from devices.protocol.envelope import SIZE_LIMIT
 from devices.protocol.failures import Code, Failure
 from devices.protocol.texts import N_
@@ -67,7 +62,7 @@ class HttpTransport:
         Raises Failure: no_answer (no connection, time over, any other status), device_garbled (a
         reply that is too long).
         """
-        with _HardLimit(seconds) as limit:
+        with HardLimit(seconds) as limit:
             try:
                 return self._exchange(document, seconds, limit)
             except (httpx.HTTPError, httpx.StreamError, OSError) as error:
@@ -81,7 +76,7 @@ class HttpTransport:
         if self._owns_client:
             self._client.close()
 
-    def _exchange(self, document: bytes, seconds: float, limit: _HardLimit) -> bytes:
+    def _exchange(self, document: bytes, seconds: float, limit: HardLimit) -> bytes:
         with self._client.stream(
             "POST",
             self._url,
@@ -106,53 +101,3 @@ class HttpTransport:
             if limit.over:
                 raise httpx.ReadTimeout("", request=response.request)
             return bytes(body)
-
-
-class _HardLimit:
-    """Ends a call when its time is over, wherever it hangs, by cutting its connection.
-
-    httpx limits each read and write by itself; nothing in it limits their sum.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.over = False
-        self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
-
-    def __enter__(self) -> Self:
-        self._timer.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._timer.cancel()
-        with self._lock:
-            if self._socket is not None:
-                self._socket.close()
-                self._socket = None
-
-    def trace(self, event: str, info: dict[str, Any]) -> None:
-        """httpx tells of each step; the one that matters is the new connection."""
-        if event != "connection.connect_tcp.complete":
-            return
-        with self._lock:
-            self._socket = info["return_value"].get_extra_info("socket").dup()
-            if self.over:
-                self._cut()
-
-    def _end(self) -> None:
-        with self._lock:
-            self.over = True
-            self._cut()
-
-    def _cut(self) -> None:
-        if self._socket is None:
-            return
-        with contextlib.suppress(OSError):  # the other side was faster
-            self._socket.shutdown(socket.SHUT_RDWR)
