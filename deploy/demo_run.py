@@ -33,7 +33,7 @@ from deploy.demonstration.people import accounts_of
 from deploy.demonstration.places import Places
 from deploy.demonstration.play import Play
 from deploy.demonstration.press import PressError, press
-from deploy.demonstration.scenario import MACHINES, build, clients
+from deploy.demonstration.scenario import MACHINES, build, clients, on_cards
 from deploy.demonstration.sheet import write_sheet
 from deploy.embedded import EmbeddedError
 from deploy.stack import HOST, Stack, StackError
@@ -195,8 +195,9 @@ class Demo:
         if own is not None and not own.is_file():
             raise DemoError(f"找不到文件 (no such file): {own}")
         if own is None and not begun:
-            world, expected = build(play.window, clients())
-            write_sheet(clients(), sheet)
+            who = on_cards(clients()) if self._options.pcsc else clients()
+            world, expected = build(play.window, who)
+            write_sheet(who, sheet)
             expected.save(self._places.expected)
             world.save(self._places.world)  # the last one: with it, everything is there
         setup = ["-m", "deploy.demonstration.setup", "--root", str(self._places.root)]
@@ -226,7 +227,8 @@ class Demo:
             self._say("接着上次的数据继续 (going on with the data of an earlier start)")
         in_time = self._watch()
         claims = tables.read_claims()
-        sights = judge.look(self._places.disks, expected)
+        offset = self._stack.clock_offset
+        sights = judge.look(self._places.disks, expected, clock_offset=offset)
         show.outcomes(self._console, claims, len(expected.diskless))
         if fresh:
             show.times(self._console, tables.spent(), expected.companies, len(expected.disks))

@@ -1,9 +1,9 @@
 """Runs all of Qingka on this machine as real processes, each on a leash (:mod:`deploy.leash`).
 
-Embedded PostgreSQL and Valkey, web, server worker with beat, stand-in bureau (模拟税局), racks of
-simulated disks (模拟税盘), reader machines. For the demo and the reliability tests; production has
-systemd. Owns the start, the order of the end, and the killing of one reader machine. It never
-signals a process that it did not start, and no reader machine sees a secret of the server.
+Embedded PostgreSQL and Valkey, web, server worker with beat, stand-in bureau (模拟税局), racks and
+components of simulated disks (模拟税盘), reader machines. For the demo and the reliability tests;
+production has systemd. Owns the start, the order of the end, and the killing of one reader machine.
+It never signals a process that it did not start, and no reader machine sees a secret of the server.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ from deploy.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedValkey
 from deploy.private import locked, private_folder, within
 from deploy.readers import PcscRack
 from deploy.roles import APP, OWNER, create_database, create_roles
-from devices.simulator.world import World
+from devices.simulator.world import World, WorldDisk
 
 HOST = "127.0.0.1"
 MIGRATE = ("manage.py", "migrate", "--database", "owner", "--verbosity", "0")
 
 _DATABASE = "qingka"
+_CARD = "ic_card"
 _START_SECONDS = 90.0
 _LEFTOVER_SECONDS = 30.0
 _MOST_RESTARTS = 20
@@ -79,6 +80,7 @@ class Stack:
         self._restarts = 0
         self.pcsc = pcsc
         self.readers: dict[str, PcscRack] = {}
+        self._components: dict[str, list[WorldDisk]] = {}
         self.port = port or free_port()
         self.bureau_port = free_port()
         root = self.places.root
@@ -203,11 +205,35 @@ class Stack:
             else:
                 self.readers[name] = readers
                 self._start(f"rack-{name}", (*rack, *readers.plugs), plain, readers.inside)
+            self._components.pop(name, None)
+            if disks := self._plugged(name, lambda kind: kind != _CARD):
+                self._components[name] = disks
+                port = self.places.component_port(name)
+                port.unlink(missing_ok=True)
+                component = ("-m", "devices.simulator.component", *world, *place, *clock)
+                self._start(f"component-{name}", (*component, "--port-file", str(port)), plain)
+
+    def _plugged(self, name: str, wanted: Callable[[str], bool]) -> list[WorldDisk]:
+        """The disks of a machine that are in a slot at the start, of the kinds wanted."""
+        disks = World.load(self.places.world).disks
+        return [disk for disk in disks if disk.machine == name and disk.slot and wanted(disk.kind)]
+
+    def _connections(self, name: str) -> list[dict[str, str]]:
+        """What a machine's configuration says of the disks behind its component."""
+        port = self.places.component_port(name).read_text(encoding="ascii").strip()
+        return [
+            {
+                "slot": disk.slot,
+                "kind": disk.kind,
+                "address": f"http://{HOST}:{port}",
+                "device_no": disk.device_no,
+            }
+            for disk in self._components[name]
+        ]
 
     def _readers_of(self, name: str, number: int) -> PcscRack | None:
         """Readers for every slot of a machine; None for one without slots."""
-        disks = World.load(self.places.world).disks
-        slots = sorted({disk.slot for disk in disks if disk.machine == name and disk.slot})
+        slots = sorted({disk.slot for disk in self._plugged(name, lambda kind: kind == _CARD)})
         private_folder(self.places.sockets)
         try:
             return PcscRack(self.places.readers(number), slots) if slots else None
@@ -228,6 +254,8 @@ class Stack:
 
     def start_machine(self, name: str) -> None:
         """Start a reader machine that does not run. Its configuration must be there."""
+        if name in self._components:
+            self.places.connect_machine(name, self._connections(name))
         config = str(self.places.machine_config(name))
         self._start(
             name, ("-m", "clearing.worker", "run", "--config", config), _plain_environment()
@@ -265,7 +293,7 @@ class Stack:
     # -- while it runs --------------------------------------------------------------------------
 
     def wait_ready(self) -> None:
-        """Until web, bureau and racks answer. Raises StackError."""
+        """Until web, bureau, racks and components answer. Raises StackError."""
         asked: list[tuple[str, Callable[[], bool]]] = [
             ("web", lambda: _web_answers(f"{self.url}/healthz")),
             ("bureau", lambda: _port_answers(self.bureau_port)),
@@ -273,6 +301,10 @@ class Stack:
         asked += [
             (f"rack-{name}", lambda name=name: _socket_answers(self.places.rack_socket(name)))  # type: ignore[misc]
             for name in self.machines
+        ]
+        asked += [
+            (f"component-{name}", self.places.component_port(name).exists)
+            for name in self._components
         ]
         for name, answers in asked:
             if not within(_START_SECONDS, lambda a=answers: bool(self.ended()) or a()):  # type: ignore[misc]
@@ -305,7 +337,8 @@ class Stack:
 
     def stop(self) -> None:
         """End everything in good order: first who asks, then who answers; harmless twice."""
-        answering = {"web", "bureau", *(f"rack-{name}" for name in self.machines)}
+        disks = (f"{kind}-{name}" for kind in ("rack", "component") for name in self.machines)
+        answering = {"web", "bureau", *disks}
         for names in (set(self._children) - answering, answering):
             group = [self._children.pop(name) for name in sorted(names & set(self._children))]
             for child in group:

@@ -21,7 +21,8 @@ class ExpectedDisk:
     periods that are declared and cleared on the disk *by us*, in order, each once. ``tries``: PIN
     tries left, ``tries_spent``: wrong ones that we tried. ``issue_deadline``,
     ``reported_through``, ``cleared_through``: what the disk says in the end. ``cleared_by``: who
-    cleared the period of the window, empty when nobody has.
+    cleared the period of the window, empty when nobody has. ``units``: each of them is written once
+    per period; a card has one without a name.
     """
 
     device_no: str
@@ -39,6 +40,8 @@ class ExpectedDisk:
     tries: int = 3
     tries_spent: int = 0
     cleared_by: str = ""
+    kind: str = "ic_card"
+    units: list[str] = field(default_factory=lambda: [""])
 
     @property
     def ending(self) -> str:

@@ -16,10 +16,19 @@ from typing import Any
 
 from clearing.bureau.standin import State
 from deploy.demonstration.expected import Expected, ExpectedDisk, ending
+from deploy.demonstration.kinds import IC_CARD, types_in
 from devices.protocol.month import Month
 from devices.simulator.evidence import DiskEvidence, Write, read_log, read_state
 
 DECLARE, CLEAR, VERIFY = "DECLARE_DUTY", "UPDATE_CONTROLS", "VERIFY_FISCAL_PIN"
+#: The same on a component disk; what it notes of a password is as of a PIN, but nothing rolls.
+COPY, WRITE, PASSWORD, CERTIFICATE = "SJCB", "JKHC", "PASSWORD", "CERTIFICATE"
+_SECRETS = frozenset({VERIFY, PASSWORD, CERTIFICATE})
+
+
+def writes_of(kind: str) -> tuple[str, str]:
+    """The commands that report and clear a disk of this kind."""
+    return (DECLARE, CLEAR) if kind == IC_CARD else (COPY, WRITE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +38,17 @@ class Sight:
     evidence: DiskEvidence
     log: Sequence[Write]
 
-    def periods(self, command: str) -> list[str]:
-        return [write.period for write in self.log if write.command == command]
+    def written(self, command: str) -> list[tuple[str, str]]:
+        """Period and unit of each such write, in their order."""
+        return [
+            (write.period, str(write.facts.get("types", "")))
+            for write in self.log
+            if write.command == command
+        ]
 
     def verified(self, result: str) -> int:
         return sum(
-            write.command == VERIFY and write.facts.get("result") == result for write in self.log
+            write.command in _SECRETS and write.facts.get("result") == result for write in self.log
         )
 
     def is_cleared(self, period: Month) -> bool:
@@ -89,15 +103,17 @@ class Claims:
     first_bad_sequence: int | None = None
 
 
-def look(folder: Path, expected: Expected) -> dict[str, Sight]:
-    """Read the simulated disks' own files. A disk that no rack ever had is left out."""
+def look(folder: Path, expected: Expected, *, clock_offset: float) -> dict[str, Sight]:
+    """Read the simulated disks' own files. A disk that no rack ever had is left out.
+    ``clock_offset``: of the components' clocks."""
     found = {}
     for disk in expected.disks:
         try:
             evidence = read_state(folder, disk.device_no)
         except FileNotFoundError:
             continue
-        found[disk.device_no] = Sight(evidence, read_log(folder, disk.device_no))
+        log = read_log(folder, disk.device_no, clock_offset=clock_offset)
+        found[disk.device_no] = Sight(evidence, log)
     return found
 
 
@@ -117,7 +133,7 @@ def judge(
         sight, claim = sights.get(disk.device_no), by_number.pop(disk.device_no, None)
         if sight is None:
             said = ["模拟税盘不存在 (no such simulated disk)"]
-        elif disturbed and claim is not None and claim.excused:
+        elif disturbed and claim is not None and claim.excused and disk.kind == IC_CARD:
             said = list(_in_doubt(disk, sight, claim))
         else:
             spare = claim if disturbed else None
@@ -158,24 +174,29 @@ def result(expected: Expected, sights: Mapping[str, Sight], claims: Claims) -> d
 def _disk(disk: ExpectedDisk, sight: Sight, spare: Claim | None) -> Iterator[str]:
     """The disk against the expectation; ``spare``: what was permitted besides, where a kill
     excuses it."""
-    for command, verb, wanted, times_allowed in (
-        (DECLARE, "抄报 (reports)", disk.reports, 1 + (spare.packages_lost if spare else 0)),
-        (CLEAR, "清卡 (clears)", disk.clears, 1),
+    report, clear = writes_of(disk.kind)
+    for command, verb, periods, more_allowed in (
+        (report, "抄报 (reports)", disk.reports, spare.packages_lost if spare else 0),
+        (clear, "清卡 (clears)", disk.clears, 0),
     ):
-        periods = sight.periods(command)
-        for period, times in Counter(periods).items():
-            if times > times_allowed:
-                yield f"{verb}: 属期 {period} 写了 {times} 次 (written {times} times)"
-        if list(dict.fromkeys(periods)) != wanted:
-            yield f"{verb}: 写入日志中为 {_list(periods)}, 应为 {_list(wanted)}"
+        written = sight.written(command)
+        wanted = [(period, unit) for period in periods for unit in disk.units]
+        too_many = len(written) - len(set(written)) > more_allowed
+        for at, times in Counter(written).items():
+            if times > 1 and too_many:
+                yield f"{verb}: 属期 {_at(at)} 写了 {times} 次 (written {times} times)"
+        if list(dict.fromkeys(written)) != wanted:
+            yield f"{verb}: 写入日志中为 {_writes(written)}, 应为 {_writes(wanted)}"
     evidence = sight.evidence
     if (evidence.declares, evidence.clears) != (
-        len(sight.periods(DECLARE)),
-        len(sight.periods(CLEAR)),
+        len(sight.written(report)),
+        len(sight.written(clear)),
     ):
         yield "税盘的计数与其写入日志不符 (its counters and its log differ)"
-    rolled, wanted_rolls = sight.verified("rolled"), len(disk.reports) + len(disk.clears)
-    if not wanted_rolls <= rolled <= max(wanted_rolls, spare.permitted if spare else 0):
+    rolls = disk.kind == IC_CARD
+    rolled, wanted_rolls = sight.verified("rolled"), rolls * (len(disk.reports) + len(disk.clears))
+    most_rolls = max(wanted_rolls, spare.permitted) if rolls and spare else wanted_rolls
+    if not wanted_rolls <= rolled <= most_rolls:
         yield f"PIN 更换 {rolled} 次, 应为 {wanted_rolls} 次 (PIN rolls)"
     if sight.verified("wrong") != disk.tries_spent:
         yield f"试错口令 {sight.verified('wrong')} 次, 应为 {disk.tries_spent} 次 (PIN tries spent)"
@@ -192,7 +213,7 @@ def _disk(disk: ExpectedDisk, sight: Sight, spare: Claim | None) -> Iterator[str
 def _in_doubt(disk: ExpectedDisk, sight: Sight, claim: Claim) -> Iterator[str]:
     """A disk whose PIN is in doubt stays where it was; what was written is right all the same."""
     for command, wanted in ((DECLARE, disk.reports), (CLEAR, disk.clears)):
-        periods = sight.periods(command)
+        periods = [period for period, _ in sight.written(command)]
         if not set(periods) <= set(wanted) or (command == CLEAR and len(periods) > len(wanted)):
             yield f"写入日志中为 {_list(periods)}, 最多应为 {_list(wanted)} (written)"
     for text, state in claim.states.items():
@@ -201,7 +222,13 @@ def _in_doubt(disk: ExpectedDisk, sight: Sight, claim: Claim) -> Iterator[str]:
 
 
 def _bureau(disk: ExpectedDisk, sight: Sight, bureau: State) -> Iterator[str]:
-    """The bureau against the expectation and the disk."""
+    """The bureau against the expectation and the disk; of a card its types are not known."""
+    types = set(types_in(disk.units))
+    for verb, records in (("抄报", bureau.reported()), ("清卡", bureau.confirmed())):
+        for (number, month), found in records.items():
+            if types and number == disk.device_no and set(found) != types:
+                said = f"{verb}的票种为 {_list(set(found))}, 应为 {_list(types)}"
+                yield f"税局 {month} {said} (types at the bureau)"
     taken = {str(month) for number, month in bureau.reported() if number == disk.device_no}
     if taken != set(disk.reports):
         yield f"税局收到的抄报为 {_list(taken)}, 应为 {_list(disk.reports)} (reports at the bureau)"
@@ -244,7 +271,7 @@ def _claim(disk: ExpectedDisk, sight: Sight, claim: Claim | None, period: str) -
         yield f"属期 {_list(claim.unconfirmed)} 的清卡未向税局确认 (confirmation owed)"
     for write in sight.log:
         kept = claim.backups.get(write.period)
-        if write.command == CLEAR and (kept is None or kept > write.at):
+        if write.command == writes_of(disk.kind)[1] and (kept is None or kept > write.at):
             yield f"属期 {write.period} 清卡前没有备份 (no backup before the clear)"
     wanted, said = (disk.ending, disk.code), (claim.ending, claim.code)
     if said != wanted:
@@ -253,6 +280,14 @@ def _claim(disk: ExpectedDisk, sight: Sight, claim: Claim | None, period: str) -
 
 def _end(outcome: str, code: str) -> str:
     return f"{outcome or '无'} {code}".strip()
+
+
+def _at(write: tuple[str, str]) -> str:
+    return " ".join(filter(None, write))
+
+
+def _writes(values: Sequence[tuple[str, str]]) -> str:
+    return _list([_at(write) for write in values])
 
 
 def _list(values: Sequence[str] | set[str] | Mapping[str, Any]) -> str:

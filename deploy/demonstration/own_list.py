@@ -1,9 +1,9 @@
 """``--clients``: an agency tries its own list. Every client gets a simulated disk in good order.
 
 The list goes through the same import as anybody's. Before it, the bureaus and bookkeepers it names
-are made up; after it, simulated IC cards stand in for the disks, whatever kind they are, because
-only those can be simulated as a whole. Nothing of it leaves the run folder. To be imported after
-``django.setup()``.
+are made up; after it, simulated IC cards stand in for the disks, whatever kind they are: the list
+need not say which invoice types a disk has. Nothing of it leaves the run folder. To be imported
+after ``django.setup()``.
 """
 
 from __future__ import annotations
@@ -17,14 +17,9 @@ from agency.choices import Action, FilingFrequency, Role
 from agency.models import Agency, Bureau, Company, Membership
 from agency.services import member_add
 from clearing.periods import current_period
+from deploy.demonstration.kinds import fictional_device_no
 from deploy.demonstration.places import Places
-from deploy.demonstration.scenario import (
-    Case,
-    Client,
-    build,
-    fictional_device_no,
-    fictional_pin,
-)
+from deploy.demonstration.scenario import Case, Client, build, fictional_pin
 from devices.choices import DiskKind
 from devices.models import TaxDisk
 from devices.services import disk_create, disk_password_enter, disk_passwords

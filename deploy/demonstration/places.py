@@ -7,7 +7,7 @@ import json
 import os
 import tomllib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,10 @@ class Places:
     def rack_socket(self, name: str) -> Path:
         return self.sockets / f"rack-{zlib.crc32(name.encode()):08x}"
 
+    def component_port(self, name: str) -> Path:
+        """Where a machine's component writes its port."""
+        return self.root / f"component-{name}.port"
+
     def readers(self, number: int) -> Path:
         """The card readers of the machine of this number."""
         return socket_folder(self.sockets / str(number), longest="0/run/pcscd.comm")
@@ -87,8 +91,32 @@ class Places:
         values.pop("rack_socket", None)
         write_private(path, _toml({**values, **readers}))
 
+    def connect_machine(self, name: str, components: Sequence[Mapping[str, str]]) -> None:
+        """Have a configured machine find these disks, too, each behind a component."""
+        path = self.machine_config(name)
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values["components"] = list(components)
+        if "only_slots" in values:
+            slots = [component["slot"] for component in components]
+            values["only_slots"] = list(dict.fromkeys([*values["only_slots"], *slots]))
+        write_private(path, _toml(values))
+
 
 def _toml(values: Mapping[str, Any]) -> str:
+    """Lists of tables come last: whatever follows such a heading would belong to it."""
+    plain = {key: value for key, value in values.items() if not _is_tables(value)}
+    tables = {key: value for key, value in values.items() if _is_tables(value)}
+    headed = (
+        f"\n[[{key}]]\n{_lines(table)}" for key, several in tables.items() for table in several
+    )
+    return _lines(plain) + "".join(headed)
+
+
+def _is_tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
+
+
+def _lines(values: Mapping[str, Any]) -> str:
     return "".join(f"{key} = {_value(value)}\n" for key, value in values.items())
 
 

@@ -13,7 +13,7 @@ import datetime as dt
 import enum
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ from stdnum.cn import uscc
 
 from clearing.bureau.standin.rules import next_deadline
 from deploy.demonstration.expected import Expected, ExpectedDisk
+from deploy.demonstration.kinds import IC_CARD, KINDS, fictional_device_no, types_in, units_of
 from devices.protocol.month import Month
-from devices.simulator.world import World, WorldDisk, WorldTaxpayer
+from devices.simulator.world import World, WorldDisk, WorldTaxpayer, WorldType
 
 MACHINES = ("读盘机A", "读盘机B")
 STAGE_MS = 200
 BUREAU_MS = 100
+UKEY_LAG_MS = 800  # a run of the demo reads the dates again for 1.2 s
 
 #: The districts of Wuhan by the number in their bureau's code; one stand-in serves them all.
 DISTRICTS = {
@@ -73,7 +75,8 @@ _TIMEOUTS = {Case.CLEAR_TIMEOUT: "QLJS", Case.REPORT_TIMEOUT: "WLCB"}
 class Client:
     """A company with one disk, or one more disk of it; words as in the sheet.
 
-    ``pin``: the card's at the start; ``sheet_pin``: what the agency's sheet says it is.
+    ``pin``: the card's at the start, of the other kinds the device password; ``sheet_pin``: what
+    the agency's sheet says it is. ``certificate``: the certificate password, where there is one.
     """
 
     number: int
@@ -93,6 +96,16 @@ class Client:
     pin: str
     sheet_pin: str
     case: Case = Case.NORMAL
+    device_type: str = "税控IC卡"
+    certificate: str = ""
+
+    @property
+    def kind(self) -> str:
+        return KINDS.get(self.device_type, IC_CARD)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        return units_of(self.kind, self.number)
 
     @property
     def has_disk(self) -> bool:
@@ -113,10 +126,6 @@ def fictional_tax_id(number: int) -> str:
     return body + str(uscc.calc_check_digit(body))
 
 
-def fictional_device_no(number: int) -> str:
-    return f"66190000{number:08d}"
-
-
 def fictional_pin(number: int) -> str:
     return f"{(number * 7_654_321 + 1_234_567) % 10**8:08d}"
 
@@ -130,6 +139,7 @@ def clients() -> list[Client]:
     for number, row in enumerate(rows, 1):
         company = companies.setdefault(row["企业名称"], len(companies) + 1)
         pin, case = fictional_pin(number), Case(row["情形"])
+        kind = KINDS.get(row["设备类型"], IC_CARD)
         found.append(
             Client(
                 number=number,
@@ -145,13 +155,30 @@ def clients() -> list[Client]:
                 contact=row["联系人"],
                 phone=f"027-0000{company:04d}",  # no number of Wuhan begins with a 0
                 terminal_no=int(row["开票机号"] or 0),
-                device_no=fictional_device_no(number),
+                device_no=fictional_device_no(number, kind),
                 pin=pin,
                 sheet_pin=fictional_pin(number + 1000) if case is Case.WRONG_PIN else pin,
                 case=case,
+                device_type=row["设备类型"],
+                certificate="" if kind == IC_CARD else fictional_pin(number + 2000),
             )
         )
     return found
+
+
+def on_cards(rows: Iterable[Client]) -> list[Client]:
+    """The same clients with nothing but IC cards: a card reader knows no other kind."""
+    return [
+        row
+        if row.kind == IC_CARD
+        else replace(
+            row,
+            device_type="税控IC卡",
+            device_no=fictional_device_no(row.number),
+            certificate="",
+        )
+        for row in rows
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +204,7 @@ class Calendar:
 def build(window: Month, rows: Iterable[Client]) -> tuple[World, Expected]:
     """The world at the start of the demo, in the month ``window``, and what must come of it."""
     calendar = Calendar(window)
-    world = World(key=secrets.token_hex(16), stage_ms=STAGE_MS, bureau_ms=BUREAU_MS)
+    world = World(secrets.token_hex(16), STAGE_MS, BUREAU_MS, UKEY_LAG_MS)
     expected = Expected(str(window), str(calendar.period))
     known: set[str] = set()
     for client in rows:
@@ -226,6 +253,7 @@ def _disk(client: Client, calendar: Calendar) -> WorldDisk:
     foreign = client.case is Case.FOREIGN
     machine = client.number % len(MACHINES)
     slot = f"{'AB'[machine]}-{(client.number + 1) // 2:02d}"
+    invoices = [] if client.number % 9 == 0 else _invoices(client, cleared, calendar)
     return WorldDisk(
         device_no=client.device_no,
         tax_id=fictional_tax_id(_STRANGER) if foreign else client.tax_id,
@@ -239,7 +267,10 @@ def _disk(client: Client, calendar: Calendar) -> WorldDisk:
         terminal_no=client.terminal_no,
         tries=0 if client.case is Case.LOCKED_PIN else 3,
         training=client.case is Case.TRAINING,
-        invoices=[] if client.number % 9 == 0 else _invoices(client, cleared, calendar),
+        invoices=invoices,
+        kind=client.kind,
+        types=[WorldType(found, invoices=invoices) for found in types_in(client.units)],
+        certificate_password=client.certificate,
     )
 
 
@@ -311,4 +342,6 @@ def expectation(client: Client, calendar: Calendar) -> ExpectedDisk:
         tries=end.tries,
         tries_spent=end.tries_spent,
         cleared_by="elsewhere" if elsewhere else "us" if goes_well else "",
+        kind=client.kind,
+        units=list(client.units),
     )

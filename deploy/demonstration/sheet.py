@@ -52,7 +52,13 @@ def write_sheet(clients: Iterable[Client], path: Path) -> None:
 
 def _cells(client: Client) -> list[str]:
     disk = (
-        [client.device_no, str(client.terminal_no), "税控IC卡", client.sheet_pin, ""]
+        [
+            client.device_no,
+            str(client.terminal_no),
+            client.device_type,
+            client.sheet_pin,
+            client.certificate,
+        ]
         if client.has_disk
         else ["", "", "数电", "", ""]
     )

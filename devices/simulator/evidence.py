@@ -91,9 +91,13 @@ def read_state(folder: Path, device_no: str) -> DiskEvidence:
     )
 
 
-def read_log(folder: Path, device_no: str) -> list[Write]:
-    """Every write the disk took, the oldest first; empty for one that took none."""
-    return [_write(entry) for entry in _store(folder, device_no).read_log()]
+def read_log(folder: Path, device_no: str, *, clock_offset: float = 0.0) -> list[Write]:
+    """Every write the disk took, the oldest first; empty for one that took none.
+
+    ``clock_offset``: the seconds that the component's clock was told to be ahead, which are taken
+    off its times; a rack's clock is never ahead."""
+    ahead = dt.timedelta(seconds=0.0 if len(device_no) == _CARD else clock_offset)
+    return [_write(entry, ahead) for entry in _store(folder, device_no).read_log()]
 
 
 def holds_pin(folder: Path, device_no: str, pin: bytes) -> bool:
@@ -123,11 +127,11 @@ def _state(folder: Path, device_no: str) -> CardState | ComponentState:
     return state
 
 
-def _write(entry: Mapping[str, Any]) -> Write:
+def _write(entry: Mapping[str, Any], ahead: dt.timedelta) -> Write:
     known = {"n", "at", "command", "period"}
     return Write(
         n=entry["n"],
-        at=dt.datetime.fromisoformat(entry["at"]),
+        at=dt.datetime.fromisoformat(entry["at"]) - ahead,
         command=entry["command"],
         period=entry.get("period", ""),
         facts={name: value for name, value in entry.items() if name not in known},

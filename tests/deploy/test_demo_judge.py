@@ -12,7 +12,21 @@ import pytest
 from clearing.bureau.standin import State
 from clearing.bureau.standin.state import Confirmed, Reported
 from deploy.demonstration.expected import Expected, ExpectedDisk
-from deploy.demonstration.judge import CLEAR, DECLARE, VERIFY, Claim, Claims, Sight, judge, result
+from deploy.demonstration.judge import (
+    CLEAR,
+    COPY,
+    DECLARE,
+    PASSWORD,
+    VERIFY,
+    WRITE,
+    Claim,
+    Claims,
+    Sight,
+    judge,
+    result,
+    writes_of,
+)
+from deploy.demonstration.kinds import AISINO, BAIWANG, IC_CARD, UKEY, types_in
 from deploy.demonstration.scenario import Case, build, clients
 from devices.protocol.month import Month
 from devices.simulator.evidence import DiskEvidence, Write
@@ -33,6 +47,10 @@ class Scene:
 
     def of(self, case: Case) -> str:
         return next(d.device_no for d in self.expected.disks if d.case == case.value)
+
+    def of_kind(self, kind: str, units: int = 1) -> ExpectedDisk:
+        """One that ends well."""
+        return next(d for d in self.expected.disks if d.kind == kind and len(d.units) == units)
 
     def verdict(self, *, disturbed: bool = False) -> list[str]:
         claims = Claims(list(self.claims.values()), self.first_bad)
@@ -61,17 +79,28 @@ def scene() -> Scene:
         scene.sights[disk.device_no] = Sight(_evidence(disk), [])
         for _ in range(disk.tries_spent):
             scene.write(disk.device_no, VERIFY, "", result="wrong")
+        types = types_in(disk.units) or ["025"]
         for period in disk.reports:
-            scene.write(disk.device_no, VERIFY, "", result="rolled")
-            scene.write(disk.device_no, DECLARE, period)
+            _write_units(scene, disk, 0, period)
             record = scene.bureau.open_record(disk.device_no, Month.parse(period))
-            record.reported["025"] = Reported("", "MN1", "d1")
+            record.reported.update(dict.fromkeys(types, Reported("", "MN1", "d1")))
             if period in disk.clears:
-                scene.write(disk.device_no, VERIFY, "", result="rolled")
-                scene.write(disk.device_no, CLEAR, period)
-                record.confirmed["025"] = Confirmed("", "MQ1", disk.issue_deadline)
+                _write_units(scene, disk, 1, period)
+                confirmed = Confirmed("", "MQ1", disk.issue_deadline)
+                record.confirmed.update(dict.fromkeys(types, confirmed))
         scene.claims[disk.device_no] = _claim(disk, expected.period)
     return scene
+
+
+def _write_units(scene: Scene, disk: ExpectedDisk, which: int, period: str) -> None:
+    """A report (0) or a clear (1) of all units, as a rack or a component logs it."""
+    command = writes_of(disk.kind)[which]
+    if disk.kind == IC_CARD:
+        scene.write(disk.device_no, VERIFY, "", result="rolled")
+        scene.write(disk.device_no, command, period)
+    else:
+        for unit in disk.units:
+            scene.write(disk.device_no, command, period, types=unit)
 
 
 def _evidence(disk: ExpectedDisk) -> DiskEvidence:
@@ -151,7 +180,7 @@ def test_nothing_excuses_a_second_clear(scene: Scene) -> None:
 
 
 def test_a_pin_in_doubt_is_excused_by_an_open_window_after_a_kill_only(scene: Scene) -> None:
-    number = scene.of(Case.NORMAL)
+    number = scene.of_kind(IC_CARD).device_no
     sight = scene.sights[number]
     before = replace(
         sight.evidence,
@@ -174,6 +203,74 @@ def test_a_pin_in_doubt_is_excused_by_an_open_window_after_a_kill_only(scene: Sc
     for _ in range(2):
         scene.write(number, CLEAR, "2026-10")
     assert scene.verdict(disturbed=True) != []
+
+
+@pytest.mark.parametrize("command", [COPY, WRITE])
+def test_a_unit_written_twice_is_found(scene: Scene, command: str) -> None:
+    disk = scene.of_kind(BAIWANG, 3)
+    scene.write(disk.device_no, command, scene.expected.period, types=disk.units[1])
+    only(scene.verdict(), disk.device_no, "written 2 times")
+
+
+def test_a_kill_excuses_no_second_write_of_a_units_clear(scene: Scene) -> None:
+    disk = scene.of_kind(AISINO, 2)
+    scene.change(disk.device_no, permitted=9, packages_lost=1)
+    scene.write(disk.device_no, COPY, scene.expected.period, types=disk.units[0])
+    assert scene.verdict(disturbed=True) == []
+    scene.write(disk.device_no, COPY, scene.expected.period, types=disk.units[1])
+    only(scene.verdict(disturbed=True), disk.device_no, "written 2 times")
+    scene.change(disk.device_no, packages_lost=2)
+    assert scene.verdict(disturbed=True) == []
+    scene.write(disk.device_no, WRITE, scene.expected.period, types=disk.units[0])
+    only(scene.verdict(disturbed=True), disk.device_no, "written 2 times")
+
+
+@pytest.mark.parametrize("command", [COPY, WRITE])
+def test_a_unit_that_was_not_written_is_found(scene: Scene, command: str) -> None:
+    disk = scene.of_kind(BAIWANG, 2)
+    sight = scene.sights[disk.device_no]
+    at = next(i for i, write in enumerate(sight.log) if write.command == command)
+    writes = {**sight.evidence.writes, command: 1}
+    log = [*sight.log[:at], *sight.log[at + 1 :]]
+    scene.sights[disk.device_no] = Sight(replace(sight.evidence, writes=writes), log)
+    only(scene.verdict(), disk.device_no, "写入日志中为")
+
+
+def test_a_card_s_command_on_another_kind_and_the_reverse_are_no_report(scene: Scene) -> None:
+    disk, card = scene.of_kind(UKEY), scene.of_kind(IC_CARD)
+    scene.write(disk.device_no, DECLARE, scene.expected.period)
+    scene.write(card.device_no, WRITE, scene.expected.period)
+    found = scene.verdict()
+    for number in (disk.device_no, card.device_no):
+        only([each for each in found if number in each], number, "its counters and its log differ")
+
+
+def test_a_type_of_which_the_bureau_knows_nothing_is_found(scene: Scene) -> None:
+    disk = scene.of_kind(BAIWANG, 3)
+    record = scene.bureau.open_record(disk.device_no, Month.parse(scene.expected.period))
+    del record.reported["026"]
+    only(scene.verdict(), disk.device_no, "types at the bureau")
+    del record.confirmed["004"]
+    assert len(scene.verdict()) == 2
+
+
+def test_a_password_tried_in_vain_is_found(scene: Scene) -> None:
+    disk = scene.of_kind(AISINO)
+    scene.write(disk.device_no, PASSWORD, "", result="wrong", tries=2)
+    only(scene.verdict(), disk.device_no, "PIN tries spent")
+
+
+def test_no_pin_of_a_disk_without_a_rolling_pin_is_ever_in_doubt(scene: Scene) -> None:
+    disk = scene.of_kind(UKEY)
+    scene.change(disk.device_no, outcome="failed", code="pin_unknown", window_seen=True)
+    only(scene.verdict(disturbed=True), disk.device_no, "(outcome)")
+
+
+def test_another_kind_s_clear_needs_a_backup_before_it(scene: Scene) -> None:
+    disk = scene.of_kind(BAIWANG, 2)
+    later = START + dt.timedelta(days=1)
+    scene.change(disk.device_no, backups={scene.expected.period: later})
+    only(scene.verdict(), disk.device_no, "no backup before the clear")
 
 
 def test_a_write_on_a_foreign_disk_is_found(scene: Scene) -> None:
@@ -288,7 +385,11 @@ def test_the_result_takes_writes_from_the_disks_and_outcomes_from_us(scene: Scen
     assert list(by_number[lost]) == ["device_no", "tax_id", "outcome", "code", "writes"]
     assert by_number[lost]["outcome"] == ""
     writes = {case: by_number[scene.of(case)]["writes"] for case in Case if case != Case.NO_DISK}
-    assert writes[Case.NORMAL] == writes[Case.REPORT_TIMEOUT] == writes[Case.PAST_ALLOWED] == 2
+    normal = next(d for d in scene.expected.disks if d.case == Case.NORMAL)
+    assert writes[Case.NORMAL] == 2 * len(normal.units)
+    assert (
+        writes[Case.CLEAR_TIMEOUT] == writes[Case.REPORT_TIMEOUT] == writes[Case.PAST_ALLOWED] == 2
+    )
     assert writes[Case.BEHIND] == 4
     assert writes[Case.NOT_FILED] == writes[Case.PAST_REFUSED] == 1
     assert writes[Case.FOREIGN] == writes[Case.ELSEWHERE] == writes[Case.WRONG_PIN] == 0
@@ -311,6 +412,8 @@ def test_an_expectation_has_no_field_that_the_judge_passes_over(scene: Scene) ->
         "tries": 1,
         "tries_spent": 2,
         "cleared_by": "elsewhere",
+        "kind": IC_CARD,
+        "units": ["004"],
     }
     names = {field.name for field in dataclasses.fields(ExpectedDisk)}
     assert names - set(other) == {"device_no", "tax_id", "company", "case"}

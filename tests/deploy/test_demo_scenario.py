@@ -15,17 +15,22 @@ from clearing.bureau.standin.rules import Rules
 from clearing.periods import QUARTERLY_WINDOWS
 from deploy.demonstration import scenario
 from deploy.demonstration.expected import Expected
+from deploy.demonstration.kinds import AISINO, BAIWANG, IC_CARD, UKEY, types_in
 from deploy.demonstration.play import Play
-from deploy.demonstration.scenario import Calendar, Case, build, clients
+from deploy.demonstration.scenario import Calendar, Case, build, clients, on_cards
 from deploy.demonstration.sheet import HEADINGS, write_sheet
+from devices.drivers.component_units import units_of
+from devices.drivers.dates import Kind
 from devices.protocol.control import BEIJING
 from devices.protocol.month import Month
 from devices.sheet_columns import COLUMNS, parse_cell, recognise
 from devices.sheets import read_sheet
 from devices.simulator.card_state import CardState
+from devices.simulator.component_state import ComponentState
 from devices.simulator.world import World
 
 # 2026 is in the calendar of working days, 2027 is not yet; the year before the first is.
+NOW = dt.datetime(2026, 11, 9, 2, 12, tzinfo=dt.UTC)
 MONTHS = [Month(year, month) for year in (2026, 2027) for month in range(1, 13)]
 
 
@@ -41,6 +46,38 @@ def test_every_case_of_the_issue_is_among_them_once() -> None:
     assert {case for case in Case if cases[case] != 1} == {Case.NORMAL}
     sub_machines = [row for row in clients() if row.terminal_no]
     assert sub_machines and all(row.case is Case.NORMAL for row in sub_machines)
+
+
+def test_the_rack_is_mixed_and_mostly_not_cards() -> None:
+    rows = [row for row in clients() if row.has_disk]
+    kinds = Counter(row.kind for row in rows)
+    assert set(kinds) == {IC_CARD, BAIWANG, AISINO, UKEY}
+    assert kinds[BAIWANG] > kinds[AISINO] > kinds[UKEY] > 0
+    assert kinds[IC_CARD] < len(rows) / 2
+    for machine in (0, 1):
+        assert {row.kind for row in rows if row.number % 2 == machine} == set(kinds)
+    for kind in (BAIWANG, AISINO):
+        assert any(len(row.units) > 1 for row in rows if row.kind == kind)
+    assert any(len(types_in(row.units)) > 2 for row in rows if row.kind == UKEY)
+    for row in rows:
+        assert len(row.device_no) == (16 if row.kind == IC_CARD else 12)
+        assert bool(row.certificate) == (row.kind != IC_CARD)
+
+
+def test_the_restated_units_of_each_kind_are_the_drivers() -> None:
+    for row in clients():
+        if row.kind != IC_CARD:
+            units = units_of(Kind(row.kind), types_in(row.units))
+            assert [unit.key for unit in units] == list(row.units)
+
+
+def test_on_cards_changes_nothing_but_the_disks() -> None:
+    world, expected = build(Month(2026, 11), on_cards(clients()))
+    assert {disk.kind for disk in world.disks} == {IC_CARD}
+    assert all(len(disk.device_no) == 16 and not disk.types for disk in world.disks)
+    _world, mixed = build(Month(2026, 11), clients())
+    ends = [(disk.company, disk.case, disk.ending, disk.code) for disk in expected.disks]
+    assert ends == [(disk.company, disk.case, disk.ending, disk.code) for disk in mixed.disks]
 
 
 def test_tax_ids_have_a_right_check_digit_and_belong_to_one_company() -> None:
@@ -74,8 +111,12 @@ def test_the_world_of_every_month_is_taken_by_rack_and_bureau(
     places = [(disk.machine, disk.slot) for disk in loaded.disks if disk.slot]
     assert len(set(places)) == len(places) == len(loaded.disks) - 1
     for disk in loaded.disks:
-        card = CardState.of_world(disk)
-        assert card.controls.issue_deadline.isoformat() == disk.issue_deadline
+        if disk.kind == IC_CARD:
+            deadlines = {CardState.of_world(disk).controls.issue_deadline}
+        else:
+            types = ComponentState.of_world(disk, NOW).types.values()
+            deadlines = {found.issue_deadline for found in types}
+        assert {str(deadline) for deadline in deadlines} == {disk.issue_deadline}
     expected.save(tmp_path / "expected.json")
     assert Expected.load(tmp_path / "expected.json") == expected
 

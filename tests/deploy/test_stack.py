@@ -123,6 +123,29 @@ def test_a_machines_configuration_is_read_by_the_worker(root: Path) -> None:
     assert config.data_dir.parent == root / "machines"
 
 
+def test_disks_behind_a_component_join_a_machines_configuration(root: Path) -> None:
+    from clearing.worker.config import load
+    from clearing.worker.hardware import Component
+
+    places, disk = Places(root), ("A-01", "baiwang", "http://127.0.0.1:1", "661900000001")
+    places.write_machine_config(
+        "读盘机A", server="http://127.0.0.1:1", token="t", broker="b", prefix="p:", parallel=3
+    )
+    tables = [dict(zip(("slot", "kind", "address", "device_no"), disk, strict=True))]
+    for _ in range(2):  # connecting anew replaces
+        places.connect_machine("读盘机A", tables)
+    assert "[[components]]" in places.machine_config("读盘机A").read_text(encoding="utf-8")
+    config = load(places.machine_config("读盘机A"))
+    assert config.components == (Component(*disk),)
+    assert config.rack_socket == places.rack_socket("读盘机A")
+    places.plug_machine("读盘机A", {"readers": "pcsc", "only_slots": ["A-02"]})
+    for _ in range(2):
+        places.connect_machine("读盘机A", tables)
+    config = load(places.machine_config("读盘机A"))
+    assert config.uses_pcsc and config.only_slots == ("A-02", "A-01")
+    assert config.hardware.blind_slots() == ("A-01",)
+
+
 def test_a_preparation_that_fails_stops_everything_and_shows_why(root: Path) -> None:
     failing = ("-c", "import sys; sys.exit('the reason')")
     stack = Stack(root, machines=MACHINES, prepare=[failing], durable=False)

@@ -18,23 +18,26 @@ from typing import Any
 import psycopg
 from psycopg.rows import namedtuple_row
 
+from deploy.demonstration.expected import ExpectedDisk
+from deploy.demonstration.judge import Sight, look, writes_of
 from deploy.demonstration.people import accounts_of
 from deploy.demonstration.play import Play
 from deploy.demonstration.press import press
-from deploy.demonstration.scenario import MACHINES, build, clients
+from deploy.demonstration.scenario import MACHINES, build, clients, on_cards
 from deploy.demonstration.sheet import write_sheet
 from deploy.stack import Stack
 from devices.protocol.month import Month
-from devices.simulator.evidence import read_log, read_state
 
 LIMITS_SCALE = 0.1  # a lease lasts 12 s, a call 6 s
+UKEY_LAG_MS = 250  # the dates are read again for 0.6 s
 _WAITS_FOR_SOMEBODY = ("disk", "filing", "by_hand", "window")
 
 
 class MonthUnderTest:
-    """One agency of ``first`` sample clients, its two machines, and the button."""
+    """One agency of ``first`` sample clients, its two machines, and the button. ``cards``: all
+    their disks are IC cards."""
 
-    def __init__(self, root: Path, *, first: int) -> None:
+    def __init__(self, root: Path, *, first: int, cards: bool = False) -> None:
         play = Play.beginning(dt.datetime.now(dt.UTC))
         self.stack = Stack(
             root,
@@ -45,8 +48,9 @@ class MonthUnderTest:
         )
         self.places = self.stack.places
         self.stack.take()
-        who = clients()[:first]
+        who = on_cards(clients()[:first]) if cards else clients()[:first]
         world, self.expected = build(play.window, who)
+        world.ukey_lag_ms = UKEY_LAG_MS
         sheet = root / "clients.xlsx"
         write_sheet(who, sheet)
         self.expected.save(self.places.expected)
@@ -105,6 +109,7 @@ class MonthUnderTest:
         """What is not as promised, disk by disk; a ``pin_unknown`` is allowed where the machine's
         own trail says that the window was found open."""
         runs = {run.device_no: run for run in self.runs()}
+        sights = self.sights()
         found = []
         for disk in self.expected.disks:
             run = runs[disk.device_no]
@@ -113,18 +118,23 @@ class MonthUnderTest:
                 if not self._window_seen(disk.device_no):
                     found.append(where + "pin_unknown without an open window")
                 continue
-            found += [where + each for each in self._wrong(disk, run)]
+            found += [where + each for each in self._wrong(disk, run, sights[disk.device_no])]
         return found
 
-    def _wrong(self, disk: Any, run: Any) -> Iterator[str]:
-        log = read_log(self.places.disks, disk.device_no)
-        state = read_state(self.places.disks, disk.device_no)
-        clears = Counter(write.period for write in log if write.command == "UPDATE_CONTROLS")
-        if any(times > 1 for times in clears.values()) or set(clears) != set(disk.clears):
-            yield f"clears {dict(clears)}, wanted {disk.clears}"
-        reports = {write.period for write in log if write.command == "DECLARE_DUTY"}
-        if reports != set(disk.reports):
-            yield f"reports {sorted(reports)}, wanted {disk.reports}"
+    def sights(self) -> dict[str, Sight]:
+        """The simulated disks' own files, with the times of our clock."""
+        offset = self.stack.clock_offset
+        return look(self.places.disks, self.expected, clock_offset=offset)
+
+    def _wrong(self, disk: ExpectedDisk, run: Any, sight: Sight) -> Iterator[str]:
+        state = sight.evidence
+        report, clear = writes_of(disk.kind)
+        clears, wanted = Counter(sight.written(clear)), _each(disk, disk.clears)
+        if any(times > 1 for times in clears.values()) or set(clears) != wanted:
+            yield f"clears {dict(clears)}, wanted {sorted(wanted)}"
+        reports, wanted = set(sight.written(report)), _each(disk, disk.reports)
+        if reports != wanted:
+            yield f"reports {sorted(reports)}, wanted {sorted(wanted)}"
         if str(state.issue_deadline) != disk.issue_deadline:
             yield f"issue deadline {state.issue_deadline}, wanted {disk.issue_deadline}"
         if (run.state, run.reason, run.code) != (disk.outcome, disk.reason, disk.code):
@@ -160,12 +170,18 @@ class MonthUnderTest:
                 )
             }
         found = []
+        sights = self.sights()
         for disk in self.expected.disks:
-            for write in read_log(self.places.disks, disk.device_no):
+            for write in sights[disk.device_no].log:
                 first = backups.get((disk.device_no, write.period))
-                if write.command == "UPDATE_CONTROLS" and (first is None or first > write.at):
+                if write.command == writes_of(disk.kind)[1] and (first is None or first > write.at):
                     found.append(f"{disk.device_no} {write.period}")
         return found
+
+
+def _each(disk: ExpectedDisk, periods: list[str]) -> set[tuple[str, str]]:
+    """Period and unit of each write that these periods take."""
+    return {(period, unit) for period in periods for unit in disk.units}
 
 
 def report(month: MonthUnderTest, kills: int) -> str:

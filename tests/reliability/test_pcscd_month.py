@@ -26,7 +26,7 @@ class PcscMonth(MonthUnderTest):
     """Every disk is in a reader of one machine, 16 readers to a daemon."""
 
     def __init__(self, root: Path, *, first: int) -> None:
-        super().__init__(root, first=first)
+        super().__init__(root, first=first, cards=True)
         self.stack.machines = (MACHINES[0],)
         self.stack.pcsc = True
         world = World.load(self.places.world)

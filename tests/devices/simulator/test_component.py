@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import signal
 import subprocess
@@ -136,6 +137,8 @@ def test_it_goes_on_where_it_was_killed(running: Running) -> None:
     assert (state.declares, state.clears, state.tax_id) == (1, 0, TAX_ID)
     (write,) = evidence.read_log(running.folder, NUMBERS[Kind.BAIWANG])
     assert (write.command, write.period, write.facts["types"]) == ("SJCB", "2026-02", "004")
+    (same,) = evidence.read_log(running.folder, NUMBERS[Kind.BAIWANG], clock_offset=3600)
+    assert write.at - same.at == dt.timedelta(hours=1)
     assert evidence.holds_pin(running.folder, NUMBERS[Kind.BAIWANG], PASSWORD.encode())
     assert running.end() == 0
 
