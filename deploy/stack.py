@@ -28,13 +28,14 @@ from deploy.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedValkey
 from deploy.private import locked, private_folder, within
 from deploy.readers import PcscRack
 from deploy.roles import APP, OWNER, create_database, create_roles
+from devices.drivers.dates import Kind
 from devices.simulator.world import World, WorldDisk
 
 HOST = "127.0.0.1"
 MIGRATE = ("manage.py", "migrate", "--database", "owner", "--verbosity", "0")
 
 _DATABASE = "qingka"
-_CARD = "ic_card"
+_CARD = Kind.IC_CARD.value
 _START_SECONDS = 90.0
 _LEFTOVER_SECONDS = 30.0
 _MOST_RESTARTS = 20
@@ -218,8 +219,9 @@ class Stack:
         disks = World.load(self.places.world).disks
         return [disk for disk in disks if disk.machine == name and disk.slot and wanted(disk.kind)]
 
-    def _connections(self, name: str) -> list[dict[str, str]]:
-        """What a machine's configuration says of the disks behind its component."""
+    def _connections(self, name: str) -> list[dict[str, str | bool]]:
+        """What a machine's configuration says of the disks behind its component. The 金税盘 among
+        them reach the bureau through it as well, so that both ways are played."""
         port = self.places.component_port(name).read_text(encoding="ascii").strip()
         return [
             {
@@ -227,6 +229,7 @@ class Stack:
                 "kind": disk.kind,
                 "address": f"http://{HOST}:{port}",
                 "device_no": disk.device_no,
+                "operate_net": disk.kind == Kind.AISINO,
             }
             for disk in self._components[name]
         ]

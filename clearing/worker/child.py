@@ -27,6 +27,7 @@ if __name__ == "__main__":
 from clearing import procedure
 from clearing.bureau.port import DiskAddress
 from clearing.bureau.session import BureauSession
+from clearing.outcomes import outcome_of
 from clearing.wire import End, Order, Outcome
 from clearing.worker import durable
 from clearing.worker.client import ServerClient, ServerError
@@ -121,20 +122,37 @@ def _work(task: Task, ledger: ServerLedger, watch: Watch, emit: Emit) -> Outcome
         ledger.capabilities = disk.capabilities
         return WatchedDisk(disk, watch, ledger.grant, order.limits)
 
-    address = DiskAddress(order.device_no, order.tax_id, order.terminal_no)
-    session = BureauSession(order.bureau_url, address, timeout_seconds=order.limits.bureau)
     try:
         return procedure.run(
             order,
             open_disk=opened,
-            bureau=WatchedBureau(session, watch, order.limits),
+            bureau=WatchedBureau(_bureau_session(task), watch, order.limits),
             ledger=ledger,
             clock=clock,
         )
+    except Failure as failure:  # nothing was begun: there is no way to the bureau
+        return outcome_of(failure)
     except Exception as error:  # a fault of ours; the disk is what it is
         emit({"event": "crashed", "why": _where(error)})
         end = End.UNKNOWN if ledger.in_doubt else End.FAILED
         return Outcome(end, code=Code.MACHINE_FAULT, detail=type(error).__name__)
+
+
+def _bureau_session(task: Task) -> BureauSession:
+    """Straight to the bureau, or through the component that holds the disk's certificate. Raises
+    Failure(password_missing) for a component without a certificate password."""
+    order, client = task.order, None
+    address = DiskAddress(order.device_no, order.tax_id, order.terminal_no)
+    component = task.hardware.component_of(order.slot)
+    if component is not None and component.operate_net:
+        from clearing.bureau.operate_net import operate_net_client  # only where there is one
+
+        client = operate_net_client(
+            component.address, disk=address, certificate_password=order.certificate_password
+        )
+    return BureauSession(
+        order.bureau_url, address, timeout_seconds=order.limits.bureau, client=client
+    )
 
 
 def _wanted(order: Order, ledger: ServerLedger, clock: OrderClock) -> Wanted:

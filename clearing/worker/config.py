@@ -188,6 +188,7 @@ def _component(raw: Mapping[str, Any]) -> Component:
         kind=_value(raw, "kind", str),
         address=_value(raw, "address", str),
         device_no=_value(raw, "device_no", str, ""),
+        operate_net=_value(raw, "operate_net", bool, False),
     )
     if not component.address.startswith("http://"):
         raise _wrong("components.address")

@@ -18,12 +18,14 @@ from clearing.worker.pcsc_readers import PcscSlots
 @dataclass(frozen=True, slots=True)
 class Component:
     """A slot behind a vendor's component. ``device_no`` picks one disk where several share the
-    address; a component with a single disk needs none."""
+    address; a component with a single disk needs none. ``operate_net``: the bureau is reached
+    through the component as well, under the certificate inside the disk."""
 
     slot: str
     kind: str
     address: str
     device_no: str = ""
+    operate_net: bool = False
 
 
 @dataclass(frozen=True, slots=True)

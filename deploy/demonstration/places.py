@@ -91,7 +91,7 @@ class Places:
         values.pop("rack_socket", None)
         write_private(path, _toml({**values, **readers}))
 
-    def connect_machine(self, name: str, components: Sequence[Mapping[str, str]]) -> None:
+    def connect_machine(self, name: str, components: Sequence[Mapping[str, str | bool]]) -> None:
         """Have a configured machine find these disks, too, each behind a component."""
         path = self.machine_config(name)
         values = tomllib.loads(path.read_text(encoding="utf-8"))

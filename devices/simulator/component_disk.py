@@ -90,7 +90,7 @@ class SimulatedComponentDisk:
             answer = self._perform(request)
         except Refused as refused:
             answer = Answer(request.operation, refused.code, refused.text, refused.fields)
-        return Worked(answer, self._write)
+        return Worked(answer, self.take_write())
 
     def _perform(self, request: Request) -> Answer:
         match request.operation:
@@ -139,7 +139,7 @@ class SimulatedComponentDisk:
             self._commit(replace(state, certificate_tries=MAX_TRIES), "CERTIFICATE", result="right")
 
     def take_write(self) -> dict[str, Any] | None:
-        """The write that :meth:`check_certificate` made, once."""
+        """The write that the last request or :meth:`check_certificate` made, once."""
         write, self._write = self._write, None
         return write
 

@@ -67,6 +67,14 @@ def test_readers_are_pcsc_where_there_is_neither_rack_nor_component() -> None:
     assert (both.pcsc, len(both.components)) == (PcscSlots(), 1)
 
 
+def test_a_component_may_be_the_way_to_the_bureau_and_says_so_on_its_way() -> None:
+    component = {"slot": "C-01", "kind": "aisino", "address": "http://127.0.0.1:1"}
+    plain = read(BASE | {"components": [component]}).hardware
+    through = read(BASE | {"components": [component | {"operate_net": True}]}).hardware
+    assert [hardware.components[0].operate_net for hardware in (plain, through)] == [False, True]
+    assert Hardware.from_json(through.to_json()) == through
+
+
 def test_daemons_names_and_atrs_are_configured_and_travel_with_the_hardware() -> None:
     config = read(
         BASE

@@ -24,6 +24,7 @@ from devices.simulator.component_client import (
     component_command,
     wait_for_address,
 )
+from devices.simulator.component_disk import SimulatedComponentDisk
 from devices.simulator.component_faults import ComponentMode
 from devices.simulator.component_state import ComponentState
 from devices.simulator.store import StateStore
@@ -246,3 +247,15 @@ def test_a_world_with_types_reads_back(tmp_path: Path) -> None:
     world = World(key=KEY.hex(), disks=[component_world_disk(Kind.UKEY), world_disk()])
     world.save(tmp_path / "w.json")
     assert World.load(tmp_path / "w.json") == world
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bureau_call_through_the_component_writes_nothing_to_the_disk(kind: Kind) -> None:
+    """A request's write is handed out once: the certificate's check must not find it again."""
+    disk = component_world_disk(kind, certificate_password="Zertifikat")
+    state = ComponentState.of_world(disk, IN_WINDOW)
+    body = SimulatedComponentDisk(state, KEY, now=lambda: IN_WINDOW)
+    wrong = business_xml.info_request(disk.device_no, "wrong-wrong")
+    assert body.work(wrong).write is not None
+    body.check_certificate("Zertifikat")
+    assert body.take_write() is None
