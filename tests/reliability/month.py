@@ -10,7 +10,7 @@ import datetime as dt
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from deploy.demonstration.judge import Sight, look, writes_of
 from deploy.demonstration.people import accounts_of
 from deploy.demonstration.play import Play
 from deploy.demonstration.press import press
-from deploy.demonstration.scenario import MACHINES, build, clients, on_cards
+from deploy.demonstration.scenario import MACHINES, Client, build
 from deploy.demonstration.sheet import write_sheet
 from deploy.stack import Stack
 from devices.protocol.month import Month
@@ -34,10 +34,9 @@ _WAITS_FOR_SOMEBODY = ("disk", "filing", "by_hand", "window")
 
 
 class MonthUnderTest:
-    """One agency of ``first`` sample clients, its two machines, and the button. ``cards``: all
-    their disks are IC cards."""
+    """One agency of these clients, its two machines, and the button."""
 
-    def __init__(self, root: Path, *, first: int, cards: bool = False) -> None:
+    def __init__(self, root: Path, who: Sequence[Client]) -> None:
         play = Play.beginning(dt.datetime.now(dt.UTC))
         self.stack = Stack(
             root,
@@ -48,7 +47,6 @@ class MonthUnderTest:
         )
         self.places = self.stack.places
         self.stack.take()
-        who = on_cards(clients()[:first]) if cards else clients()[:first]
         world, self.expected = build(play.window, who)
         world.ukey_lag_ms = UKEY_LAG_MS
         sheet = root / "clients.xlsx"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.demonstration.scenario import clients
 from tests.reliability.month import MonthUnderTest, report
 
 KILLS = 4
@@ -16,7 +17,7 @@ KILLS = 4
 def test_a_killed_reader_machine_loses_no_disk_and_clears_none_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    month = MonthUnderTest(tmp_path / "m", first=20)
+    month = MonthUnderTest(tmp_path / "m", clients()[:20])
     with month.stack as stack:
         stack.start()
         month.wait_present()

@@ -1,22 +1,25 @@
-"""All disks of the sample on one machine, behind several pcscd, in one batch, with accidents."""
+"""48 disks on one machine, behind several pcscd, cleared in one batch, with accidents."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deploy.demonstration.scenario import MACHINES
+from deploy.demonstration.scenario import MACHINES, Case, clients, on_cards
 from deploy.readers import missing
 from devices.simulator.evidence import read_log
 from devices.simulator.rack_client import RackControl, list_slots
 from devices.simulator.world import World
 from tests.reliability.month import MonthUnderTest, report
 
-CLIENTS = 48
+DISKS = 48
+IN_HAND = 8  # runs at once on one machine
 _PACKAGES = ", ".join(missing())
 
 pytestmark = pytest.mark.skipif(bool(_PACKAGES), reason=f"needs {_PACKAGES}")
@@ -25,8 +28,10 @@ pytestmark = pytest.mark.skipif(bool(_PACKAGES), reason=f"needs {_PACKAGES}")
 class PcscMonth(MonthUnderTest):
     """Every disk is in a reader of one machine, 16 readers to a daemon."""
 
-    def __init__(self, root: Path, *, first: int) -> None:
-        super().__init__(root, first=first, cards=True)
+    def __init__(self, root: Path) -> None:
+        cards = [row for row in on_cards(clients()) if row.has_disk][:DISKS]
+        # Nothing is odd about these clients: the accidents are the readers'.
+        super().__init__(root, [replace(row, case=Case.NORMAL, sheet_pin=row.pin) for row in cards])
         self.stack.machines = (MACHINES[0],)
         self.stack.pcsc = True
         world = World.load(self.places.world)
@@ -69,10 +74,10 @@ def until(there: Callable[[], bool], seconds: float) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_sample_behind_several_pcscd_with_a_swap_and_a_restart_in_mid_batch(
+def test_48_disks_behind_several_pcscd_are_cleared_through_a_swap_and_a_restart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    month = PcscMonth(tmp_path / "m", first=CLIENTS)
+    month = PcscMonth(tmp_path / "m")
     with month.stack as stack:
         stack.start()
         assert len(month.readers.virtual.sockets) > 1
@@ -89,6 +94,11 @@ def test_the_sample_behind_several_pcscd_with_a_swap_and_a_restart_in_mid_batch(
             print(report(month, 0))
         assert month.violations() == []
         assert month.unbacked_clears() == []
+        # A daemon that dies under a PIN roll leaves that one PIN in doubt: violations() has
+        # looked for its window. Everything else is cleared.
+        ends = Counter(run.code or run.state for run in month.runs())
+        assert ends["done"] + ends["pin_unknown"] == DISKS
+        assert ends["pin_unknown"] <= IN_HAND
         wanted = {disk.device_no: disk for disk in month.expected.disks}
         for device_no in swapped:
             clears = [
