@@ -77,6 +77,8 @@ def claim(
         return None
     run = run_or_none
     slot = Slot.objects.filter(machine=machine, device_no=run.disk.device_no).first()
+    if slot is None:  # a presence report came between: the disk is not here any more
+        return None
     attempt = Attempt.objects.create(
         agency_id=run.agency_id,
         run=run,
@@ -84,7 +86,7 @@ def claim(
         key=attempt_key,
         ordinal=run.attempts.count() + 1,
         intent=run.intent,
-        slot=slot.name if slot else "",
+        slot=slot.name,
         claimed_at=real_now,
     )
     run.attempt = attempt

@@ -111,6 +111,26 @@ def test_a_claim_repeated_with_the_same_attempt_gets_the_same_order_and_no_secon
         assert Attempt.objects.count() == 1
 
 
+def test_a_disk_that_leaves_while_it_is_claimed_is_not_claimed(
+    agency: Agency,
+    machine: PlayedMachine,
+    disk: TaxDisk,
+    start: StartBatch,
+    again: Again,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A restarted machine reports its slots anew between the two looks of one claim."""
+    machine.present(disk)
+    (run,) = start(disk)
+    with agency_scope(agency.pk):
+        Slot.objects.all().delete()
+    monkeypatch.setattr(
+        "clearing.services.claims.runnable_of", lambda machine, now: Run.objects.all()
+    )
+    assert machine.claim() is None
+    assert again(run).state == "queued"
+
+
 def test_an_order_holds_the_passwords_and_nothing_else_of_the_server_does(
     agency: Agency,
     machine: PlayedMachine,
