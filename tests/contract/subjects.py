@@ -6,6 +6,7 @@ import datetime as dt
 import subprocess
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -51,7 +52,7 @@ PCSCD = "ic_card-pcscd"
 CARDS = Numbers("00000000000A0001", "00000000000A0002", ())
 
 
-class CardSubject:
+class CardSubject(ABC):
     """What both ways to a simulated card share: PINs that outlive a session, names of commands."""
 
     killable: bool = False
@@ -76,8 +77,9 @@ class CardSubject:
             self.pins.pin = Pin(password.encode(), 0)
         return IcCardDisk(self.channel(), pins=self.pins, host_now=lambda: IN_WINDOW)
 
+    @abstractmethod
     def channel(self) -> CardChannel:
-        raise NotImplementedError
+        """A new connection to the card."""
 
     def asked_for_secrets(self) -> bool:
         return bool(self.pins.calls)
