@@ -282,7 +282,7 @@ def test_flags_stand_beside_the_standing(
         ("晨光", {"晨光"}),
         ("晨光商贸", {"晨光"}),
         ("91330106MA2000001", {"晨光"}),
-        ("661900000001", {"晨光"}),
+        ("771900000001", {"晨光"}),
         ("白盘", {"晨光"}),
         ("黑盘", {"恒泰"}),
         ("UKEY", set()),
@@ -305,7 +305,7 @@ def test_search_knows_names_numbers_and_the_words_of_the_trade(
     )
     black = make_company(short_name="恒泰", name="杭州恒泰机械厂")
     scenes.period(
-        make_disk(white, kind=DiskKind.AISINO, device_no="661900000001"), PeriodState.TO_REPORT
+        make_disk(white, kind=DiskKind.AISINO, device_no="771900000001"), PeriodState.TO_REPORT
     )
     scenes.period(make_disk(black, kind=DiskKind.BAIWANG), PeriodState.TO_CLEAR)
 
