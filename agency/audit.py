@@ -3,34 +3,40 @@
 Entries are collected inside an :func:`agency.scope.agency_scope` and appended when it ends, in the
 transaction of what they record, under the lock of the agency's head. Each entry's hash covers its
 sequence, the previous hash and the hash of its salted content, so that a change, a gap or a swap
-is found; the salt lets one company's entries be shown while all others stay hidden behind their
-content hashes. Never puts a password, a PIN or a package into ``data``.
+is found (:mod:`agency.chain`); the salt lets one company's entries be shown while all others stay
+hidden behind their content hashes. Never puts a password, a PIN or a package into ``data``.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import json
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import Model
 
+from agency import chain
 from agency.choices import Action, ActorKind
+
+if TYPE_CHECKING:
+    from agency.models import AuditEntry
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts. ``name`` is kept in the entry, also after the person or machine is gone."""
+    """Who acts. ``name`` is kept in the entry, also after the person or machine is gone.
+
+    What happens by itself names its ``plan`` and who changed that plan last."""
 
     kind: ActorKind
     name: str
     id: int | None = None
+    plan: str = ""
+    plan_changed_by: str = ""
 
 
 SYSTEM = Actor(ActorKind.SYSTEM, "系统")
@@ -67,18 +73,27 @@ def record(
 ) -> None:
     """Add an entry to the running scope's agency. Raises RuntimeError outside of a scope.
 
-    ``data`` must be plain JSON and free of secrets.
+    ``data`` must be plain JSON without fractions, and free of secrets; TypeError otherwise.
     """
-    pending = _pending.get()
-    if pending is None:
-        raise RuntimeError("audit.record outside of agency_scope")
+    record_again(entry(action, obj, company_id=company_id, data=data))
+
+
+def entry(
+    action: Action,
+    obj: Model | None = None,
+    *,
+    company_id: int | None = None,
+    data: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What :func:`record` would add, without its time."""
     actor = _actor.get()
-    pending.entries.append(
+    made: dict[str, Any] = chain.plain(
         {
-            "at": dt.datetime.now(dt.UTC),
             "actor_kind": str(actor.kind),
             "actor_id": actor.id,
             "actor_name": actor.name[:100],
+            "plan": actor.plan[:100],
+            "plan_changed_by": actor.plan_changed_by[:100],
             "action": str(action),
             "company_id": company_id,
             "object_type": obj._meta.label_lower if obj is not None else "",
@@ -88,6 +103,15 @@ def record(
             "request_id": _request_id.get(),
         }
     )
+    return made
+
+
+def record_again(made: dict[str, Any]) -> None:
+    """Add what :func:`entry` made, now. Raises RuntimeError outside of a scope."""
+    pending = _pending.get()
+    if pending is None:
+        raise RuntimeError("audit.record outside of agency_scope")
+    pending.entries.append({**made, "at": dt.datetime.now(dt.UTC)})
 
 
 @contextmanager
@@ -114,50 +138,6 @@ def collecting(agency_id: int) -> Iterator[Callable[[], None]]:
         _pending.reset(token)
 
 
-def canonical(entry: dict[str, Any]) -> bytes:
-    """The content of an entry as canonical JSON (UTF-8, sorted keys, no spaces, UTC times)."""
-    content = {**entry, "at": entry["at"].astimezone(dt.UTC).isoformat(timespec="microseconds")}
-    return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
-
-
-def content_hash(salt: bytes, entry: dict[str, Any]) -> bytes:
-    return hashlib.sha256(salt + canonical(entry)).digest()
-
-
-def entry_hash(sequence: int, previous: bytes, content: bytes) -> bytes:
-    return hashlib.sha256(sequence.to_bytes(8, "big") + previous + content).digest()
-
-
-def _append(agency_id: int, entries: list[dict[str, Any]]) -> None:
-    from agency.models import AuditEntry, AuditHead
-
-    if not entries:
-        return
-    AuditHead.objects.get_or_create(agency_id=agency_id)
-    head = AuditHead.objects.select_for_update().get()
-    sequence, previous = head.sequence, bytes(head.hash)
-    rows = []
-    for entry in entries:
-        sequence += 1
-        salt = secrets.token_bytes(16)
-        content = content_hash(salt, entry)
-        digest = entry_hash(sequence, previous, content)
-        rows.append(
-            AuditEntry(
-                agency_id=agency_id,
-                sequence=sequence,
-                salt=salt,
-                content_hash=content,
-                previous_hash=previous,
-                hash=digest,
-                **entry,
-            )
-        )
-        previous = digest
-    AuditEntry.objects.bulk_create(rows, batch_size=1000)
-    AuditHead.objects.filter(pk=head.pk).update(sequence=sequence, hash=previous)
-
-
 CONTENT_FIELDS = (
     "at",
     "actor_kind",
@@ -171,32 +151,80 @@ CONTENT_FIELDS = (
     "data",
     "request_id",
 )
+# Named in the content only where they say something: they came later than the first entries.
+ADDED_FIELDS = ("plan", "plan_changed_by")
+
+
+def content_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of an entry, as it is hashed and exported."""
+    content = {name: values[name] for name in CONTENT_FIELDS}
+    content["at"] = values["at"].astimezone(dt.UTC).isoformat(timespec="microseconds")
+    return content | {name: values[name] for name in ADDED_FIELDS if values[name]}
+
+
+def _append(agency_id: int, entries: list[dict[str, Any]]) -> None:
+    from agency.models import AuditEntry, AuditHead
+
+    if not entries:
+        return
+    AuditHead.objects.get_or_create(agency_id=agency_id)
+    head = AuditHead.objects.select_for_update().get()
+    sequence, previous = head.sequence, bytes(head.hash)
+    rows = []
+    for values in entries:
+        sequence += 1
+        salt = secrets.token_bytes(16)
+        content = chain.content_hash(salt, content_of(values))
+        digest = chain.entry_hash(sequence, previous, content)
+        rows.append(
+            AuditEntry(
+                agency_id=agency_id,
+                sequence=sequence,
+                salt=salt,
+                content_hash=content,
+                previous_hash=previous,
+                hash=digest,
+                **values,
+            )
+        )
+        previous = digest
+    AuditEntry.objects.bulk_create(rows, batch_size=1000)
+    AuditHead.objects.filter(pk=head.pk).update(sequence=sequence, hash=previous)
+
+
+def links(rows: Iterable[AuditEntry]) -> Iterator[chain.Link]:
+    """Rows of the trail as links of its chain."""
+    for row in rows:
+        yield chain.Link(
+            row.sequence,
+            bytes(row.hash),
+            bytes(row.content_hash),
+            bytes(row.previous_hash),
+            bytes(row.salt),
+            content_of(vars(row)),
+        )
+
+
+def stored_end() -> chain.End:
+    """Where the running scope's chain says that it ends."""
+    from agency.models import AuditHead
+
+    head = AuditHead.objects.first()
+    return chain.End(head.sequence, bytes(head.hash)) if head else chain.End(0, chain.BEFORE_FIRST)
+
+
+def walk(heads: Iterable[chain.End] = ()) -> chain.Walk:
+    """Walk the running scope's chain, against signed heads where there are any."""
+    from agency.models import AuditEntry
+
+    rows = AuditEntry.objects.order_by("sequence").iterator(chunk_size=2000)
+    return chain.walk(links(rows), end=stored_end(), heads=heads)
 
 
 def first_bad_sequence() -> int | None:
-    """Walk the running scope's chain; the first sequence that does not fit, or None."""
-    from agency.models import AuditEntry, AuditHead
-
-    expected, previous = 0, bytes(32)
-    for entry in AuditEntry.objects.order_by("sequence").iterator(chunk_size=2000):
-        expected += 1
-        content = content_hash(
-            bytes(entry.salt), {name: getattr(entry, name) for name in CONTENT_FIELDS}
-        )
-        if (
-            entry.sequence != expected
-            or bytes(entry.previous_hash) != previous
-            or bytes(entry.content_hash) != content
-            or bytes(entry.hash) != entry_hash(expected, previous, content)
-        ):
-            return expected
-        previous = bytes(entry.hash)
-    head = AuditHead.objects.first()
-    if (head.sequence if head else 0) != expected or (
-        head is not None and bytes(head.hash) != previous
-    ):
-        return expected + 1
-    return None
+    """The first sequence of the running scope's chain that does not fit, or None."""
+    finding = walk().finding
+    return finding.sequence if finding else None
 
 
 # Append-only for every role of the application: by grant and, for the owner too, by trigger.
@@ -211,4 +239,14 @@ CREATE TRIGGER never_truncated BEFORE TRUNCATE ON agency_auditentry
   FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 REVOKE UPDATE, DELETE, TRUNCATE ON agency_auditentry FROM qingka_app;
 REVOKE DELETE, TRUNCATE ON agency_audithead FROM qingka_app;
+"""
+
+# The same for the signed heads, and no place forgets what it was handed.
+HEADS_APPEND_ONLY_SQL = """
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON agency_signedhead
+  FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER never_truncated BEFORE TRUNCATE ON agency_signedhead
+  FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+REVOKE UPDATE, DELETE, TRUNCATE ON agency_signedhead FROM qingka_app;
+REVOKE UPDATE, DELETE, TRUNCATE ON agency_headhandover FROM qingka_app;
 """

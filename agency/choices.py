@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -53,6 +55,8 @@ class ActorKind(models.TextChoices):
     USER = "user", _("人员")
     MACHINE = "machine", _("读盘机")
     SYSTEM = "system", _("系统")
+    OPERATOR = "operator", _("平台运维")
+    UNKNOWN = "unknown", _("未登录者")
 
 
 class Action(models.TextChoices):
@@ -61,7 +65,12 @@ class Action(models.TextChoices):
     AGENCY_CREATED = "agency.created", _("建立机构")
     MEMBER_ADDED = "member.added", _("添加成员")
     SIGNED_IN = "member.signed_in", _("登录")
+    SIGN_IN_REFUSED = "member.sign_in_refused", _("登录未成功")
     ACCESS_REFUSED = "access.refused", _("拒绝访问")
+    AUDIT_EXPORTED = "audit.exported", _("导出操作留痕")
+    HEADS_HANDED_OVER = "audit.heads_handed_over", _("送出每日签名")
+    HEADS_FAILED = "audit.heads_failed", _("每日签名未能送出")
+    CHAIN_BROKEN = "audit.chain_broken", _("报警：操作留痕与已签名的记录不符")
     COMPANY_CREATED = "company.created", _("新增客户")
     COMPANY_CHANGED = "company.changed", _("修改客户")
     COMPANY_ASSIGNED = "company.assigned", _("分派客户")
@@ -69,6 +78,8 @@ class Action(models.TextChoices):
     CLIENTS_IMPORTED = "clients.imported", _("导入客户与税盘")
     MACHINE_CREATED = "machine.created", _("登记读盘机")
     MACHINE_CODE_CREATED = "machine.code_created", _("生成读盘机登记码")
+    MACHINE_CODE_REFUSED = "machine.code_refused", _("登记码被拒绝")
+    MACHINE_TOKEN_REFUSED = "machine.token_refused", _("读盘机密钥被拒绝")
     MACHINE_ENROLLED = "machine.enrolled", _("读盘机取得密钥")
     MACHINE_ROLLED = "machine.rolled", _("更换读盘机密钥")
     MACHINE_REVOKED = "machine.revoked", _("停用读盘机")
@@ -105,3 +116,8 @@ class Action(models.TextChoices):
     PERIOD_UNFILED = "period.unfiled", _("撤销已申报标记")
     PERIOD_BY_HAND = "period.by_hand", _("人工登记")
     DEADLINE_CHANGED = "deadline.changed", _("调整申报期限")
+
+
+def actions() -> list[tuple[str, Any]]:
+    """The choices of the trail's column: as a callable, so that a new action is no migration."""
+    return Action.choices

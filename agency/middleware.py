@@ -15,12 +15,13 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
 
-from agency import audit
+from agency import audit, refusals
 from agency.access import Viewer, machine_of, memberships_of
 from agency.audit import Actor
 from agency.choices import Act, Action, ActorKind, Role
-from agency.models import Agency, Membership
+from agency.models import Agency, Membership, User
 from agency.scope import agency_scope
+from agency.throttle import address_of
 
 SESSION_AGENCY = "agency"
 MACHINE_SCHEME = "Machine "
@@ -56,6 +57,7 @@ class AgencyScopeMiddleware:
             token = header.removeprefix(MACHINE_SCHEME).strip()
             found = machine_of(hashlib.sha256(token.encode()).digest())
             if found is None:
+                refusals.machine_refused(Action.MACHINE_TOKEN_REFUSED, address=address_of(request))
                 return JsonResponse({"error": "machine_unknown"}, status=401)
             agency_id, machine_id = found
             request.machine_id = machine_id  # type: ignore[attr-defined]
@@ -113,12 +115,21 @@ class AgencyScopeMiddleware:
             return response
 
     @staticmethod
-    def _record_refusal(request: HttpRequest, agency_id: int, kind: str) -> None:
-        with agency_scope(agency_id):
-            audit.record(
-                Action.ACCESS_REFUSED,
-                data={"method": request.method or "", "path": request.path[:200], "kind": kind},
-            )
+    def _record_refusal(request: HttpRequest, agency_id: int | None, kind: str) -> None:
+        refusals.access_refused(
+            agency_id=agency_id, method=request.method or "", path=request.path, kind=kind
+        )
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> None:
+        """A refusal outside of every agency: the person belongs to none."""
+        user = request.user
+        if (
+            isinstance(error, PermissionDenied | Http404)
+            and isinstance(user, User)
+            and request.viewer is None  # type: ignore[attr-defined]
+        ):
+            with audit.acting(Actor(ActorKind.USER, user.get_username(), user.pk)):
+                self._record_refusal(request, None, type(error).__name__)
 
 
 def viewer_of(request: HttpRequest) -> Viewer:

@@ -9,18 +9,29 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from agency.choices import (
-    Action,
     ActorKind,
     ClearPolicy,
     FilingFrequency,
     Role,
     TaxpayerKind,
+    actions,
 )
 from agency.tenancy import TenantForeignKey, TenantModel
 
 
 class User(AbstractUser):
     """A person who can sign in; what they may do hangs on their memberships."""
+
+
+# Not an agency but the platform itself: the row that acts without an agency are recorded under.
+PLATFORM = 0
+
+
+class AgencyManager(models.Manager["Agency"]):
+    """The agencies; the platform's own row is none and has to be asked for by its id."""
+
+    def get_queryset(self) -> models.QuerySet[Agency]:
+        return super().get_queryset().exclude(pk=PLATFORM)
 
 
 class Agency(models.Model):
@@ -31,6 +42,8 @@ class Agency(models.Model):
     practice = models.BooleanField(_("练习机构"), default=False)
     bookkeepers_may_import = models.BooleanField(_("记账会计可以导入客户"), default=False)
     created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = AgencyManager()
 
     class Meta:
         verbose_name = _("代账机构")
@@ -143,7 +156,10 @@ class AuditEntry(TenantModel):
     actor_kind = models.CharField(max_length=8, choices=ActorKind)
     actor_id = models.BigIntegerField(null=True)
     actor_name = models.CharField(_("办理人"), max_length=100)
-    action = models.CharField(_("操作"), max_length=40, choices=Action)
+    # An act that happens by itself names its plan, and who changed that plan last.
+    plan = models.CharField(_("计划"), max_length=100, blank=True)
+    plan_changed_by = models.CharField(_("计划最后修改人"), max_length=100, blank=True)
+    action = models.CharField(_("操作"), max_length=40, choices=actions)
     # Plain numbers, not foreign keys: the trail outlives what it speaks of.
     company_id = models.BigIntegerField(null=True)
     object_type = models.CharField(max_length=40, blank=True)
@@ -163,3 +179,57 @@ class AuditEntry(TenantModel):
             models.CheckConstraint(condition=Q(sequence__gt=0), name="audit_sequence_positive"),
         ]
         indexes = [models.Index(fields=["agency", "company_id", "-sequence"], name="audit_company")]
+
+
+class RefusalCount(TenantModel):
+    """Equal refusals of one minute; those after the first are recorded together when it is over."""
+
+    minute = models.DateTimeField()
+    digest = models.CharField(max_length=64)
+    entry = models.JSONField()
+    count = models.IntegerField(default=1)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["agency", "minute", "digest"], name="one_count_per_refusal"
+            )
+        ]
+
+
+class SignedHead(models.Model):
+    """The end of a chain as it was signed on a day. Hashes only; no agency's data, so no policy.
+
+    The database refuses UPDATE, DELETE and TRUNCATE; what proves anything is the copy outside."""
+
+    day = models.DateField()
+    agency = models.ForeignKey(Agency, on_delete=models.PROTECT, related_name="+")
+    sequence = models.BigIntegerField()
+    hash = models.BinaryField()
+    at = models.DateTimeField()
+    key = models.CharField(max_length=16)
+    signature = models.BinaryField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["agency", "day"], name="one_signed_head_per_day")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.agency_id} {self.day} {self.sequence}"
+
+
+class HeadHandOver(models.Model):
+    """A day's signed heads have reached a place outside the database."""
+
+    day = models.DateField()
+    place = models.CharField(max_length=200)
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["day", "place"], name="one_hand_over_per_place")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.place}"

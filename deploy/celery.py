@@ -27,6 +27,11 @@ app.conf.update(
     timezone=settings.TIME_ZONE,
     beat_schedule={
         "sweep": {"task": "clearing.sweep", "schedule": 2.0, "options": {"expires": 10}},
+        "settle-refusals": {
+            "task": "agency.settle_refusals",
+            "schedule": 60.0,
+            "options": {"expires": 50},
+        },
     },
 )
-app.autodiscover_tasks(["clearing"])
+app.autodiscover_tasks(["agency", "clearing"])

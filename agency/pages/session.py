@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET, require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
-from agency import audit, throttle
+from agency import audit, refusals, throttle
 from agency.access import memberships_of
 from agency.audit import Actor
 from agency.choices import Action, ActorKind
@@ -46,7 +46,11 @@ class LoginForm(AuthenticationForm):
         who = (self.cleaned_data.get("username", ""), address_of(self.request))
         if not throttle.may_try(throttle.LOGIN, *who):
             raise ValidationError(self.error_messages["too_many"], code="too_many")
-        cleaned = super().clean()
+        try:
+            cleaned = super().clean()
+        except ValidationError:
+            refusals.sign_in_refused(username=who[0], address=who[1])
+            raise
         throttle.forget(throttle.LOGIN, *who)
         return cleaned
 

@@ -17,9 +17,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from agency import audit, throttle
+from agency import audit, refusals, throttle
 from agency.access import redeem
 from agency.audit import SYSTEM
+from agency.choices import Action
 from agency.clock import real_now
 from agency.models import Agency
 from agency.scope import agency_scope
@@ -63,6 +64,7 @@ class EnrolView(APIView):
             return _answer({"error": "too_many"}, 429)
         found = redeem(code_hash(said["code"]))
         if found is None:
+            refusals.machine_refused(Action.MACHINE_CODE_REFUSED, address=address)
             return _answer({"error": "not_found"}, 404)
         agency_id, code_id = found
         # Whoever happens to be signed in in this browser is not who acts here.
@@ -73,6 +75,9 @@ class EnrolView(APIView):
                         code_id=code_id, host=said["name"], version=said["version"], now=real_now()
                     )
             except EnrolmentRefused:
+                refusals.machine_refused(
+                    Action.MACHINE_CODE_REFUSED, address=address, agency_id=agency_id
+                )
                 return _answer({"error": "not_found"}, 404)
             except NameTaken:
                 return _answer({"error": "name_taken"}, 409)

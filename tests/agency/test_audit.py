@@ -7,7 +7,7 @@ from django.db import DatabaseError, connection, transaction
 
 from agency import audit
 from agency.choices import Action, ActorKind
-from agency.models import Agency, AuditEntry
+from agency.models import PLATFORM, Agency, AuditEntry
 from agency.scope import agency_scope
 
 
@@ -56,13 +56,42 @@ def test_the_database_refuses_to_change_the_trail(agency: Agency, statement: str
         cursor.execute(statement)
 
 
-def test_a_changed_entry_is_found_by_its_sequence(agency: Agency) -> None:
+def test_an_automatic_act_names_its_plan_and_who_changed_it_last(agency: Agency) -> None:
+    plan = audit.Actor(ActorKind.SYSTEM, "系统", plan="每月 9 日自动抄报", plan_changed_by="吴主管")
+    with audit.acting(plan), agency_scope(agency.pk):
+        audit.record(Action.BATCH_STARTED)
     with agency_scope(agency.pk):
-        for _ in range(3):
-            audit.record(Action.COMPANY_CHANGED)
+        entry = AuditEntry.objects.order_by("-sequence")[0]
+        assert (entry.plan, entry.plan_changed_by) == ("每月 9 日自动抄报", "吴主管")
+        content = audit.content_of(vars(entry))
+        assert content["plan"] == "每月 9 日自动抄报"
+        first = audit.content_of(vars(AuditEntry.objects.get(sequence=1)))
+        assert "plan" not in first
+        assert audit.first_bad_sequence() is None
+
+
+def test_text_that_no_database_keeps_is_recorded_with_a_mark_in_its_place(agency: Agency) -> None:
     with agency_scope(agency.pk):
-        entry = AuditEntry.objects.get(sequence=3)
-        forged = {name: getattr(entry, name) for name in audit.CONTENT_FIELDS}
-        assert audit.content_hash(bytes(entry.salt), forged) == bytes(entry.content_hash)
-        forged["actor_name"] = "别人"
-        assert audit.content_hash(bytes(entry.salt), forged) != bytes(entry.content_hash)
+        audit.record(
+            Action.COMPANY_CHANGED, data={"path": "/a\x00b\ud800", "at": ["\n", None, 2**70]}
+        )
+    with agency_scope(agency.pk):
+        entry = AuditEntry.objects.get(sequence=2)
+        assert entry.data == {"path": "/a\ufffdb\ufffd", "at": ["\n", None, 2**70]}
+        assert audit.first_bad_sequence() is None
+
+
+@pytest.mark.parametrize("odd", [1.5, b"x", {1: "x"}, object()])
+def test_data_that_would_come_back_otherwise_is_refused(agency: Agency, odd: object) -> None:
+    with agency_scope(agency.pk), pytest.raises(TypeError, match="audit trail"):
+        audit.record(Action.COMPANY_CHANGED, data={"odd": odd})
+
+
+def test_the_platforms_chain_is_nobodys_agency(database: None) -> None:
+    assert not Agency.objects.filter(pk=PLATFORM).exists()
+    with agency_scope(PLATFORM):
+        before = audit.stored_end().sequence
+        audit.record(Action.SIGN_IN_REFUSED)
+    with agency_scope(PLATFORM):
+        assert audit.stored_end().sequence == before + 1
+        assert audit.first_bad_sequence() is None

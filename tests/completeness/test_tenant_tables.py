@@ -14,6 +14,8 @@ from agency.tenancy import TenantForeignKey, TenantModel
 OPEN_TABLES = {
     "agency_agency": "id and name are needed to sign in",
     "agency_bureau": "the same for all agencies",
+    "agency_headhandover": "which day's signed heads have left, no agency's data",
+    "agency_signedhead": "hashes only, handed out anyway",
     "agency_user": "a person can belong to several agencies",
     "agency_user_groups": "Django's own, unused",
     "agency_user_user_permissions": "Django's own, unused",
@@ -130,6 +132,7 @@ def test_only_the_look_ups_cross_agencies_and_nobody_can_log_in_as_their_owner()
         )
     }
     assert definers == {
+        ("agencies_with_refusals", "qingka_lookup"),
         ("memberships_of", "qingka_lookup"),
         ("principal_of", "qingka_lookup"),
         ("redeem", "qingka_lookup"),

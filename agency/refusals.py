@@ -1,0 +1,105 @@
+"""Refusals in the trail: each kind at once, equal ones of a minute counted, in a transaction of
+their own, in the chain of the actor's agency or, where there is none, of the platform.
+
+What was typed by somebody who is not signed in is never kept: people type passwords into the wrong
+field.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from typing import Any
+
+from django.db import connection
+
+from agency import audit
+from agency.access import memberships_of
+from agency.audit import Actor
+from agency.choices import Action, ActorKind
+from agency.clock import real_now
+from agency.models import PLATFORM, Membership, RefusalCount, User
+from agency.scope import agency_scope
+from agency.tenancy import lookup_function
+
+NOBODY = Actor(ActorKind.UNKNOWN, "未登录者")
+
+REFUSALS_SQL = lookup_function(
+    "agencies_with_refusals(timestamptz)",
+    """
+CREATE FUNCTION agencies_with_refusals(before timestamptz) RETURNS TABLE (agency_id bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public AS $$
+  SELECT DISTINCT r.agency_id FROM agency_refusalcount r WHERE r.minute < before
+$$;
+""",
+)
+
+
+def access_refused(*, agency_id: int | None, method: str, path: str, kind: str) -> None:
+    """A request that was answered with 403 or 404; the actor is the running one."""
+    data = {"method": method, "path": path[:200], "kind": kind}
+    _refused(agency_id, Action.ACCESS_REFUSED, None, data)
+
+
+def sign_in_refused(*, username: str, address: str) -> None:
+    """A sign-in that failed: in the chain of every agency of that account, or of the platform."""
+    user = User.objects.filter(username=username).first()
+    places = memberships_of(user.pk) if user is not None else []
+    with audit.acting(NOBODY):
+        for agency_id, membership_id, _role in places:
+            _refused(agency_id, Action.SIGN_IN_REFUSED, membership_id, {"address": address})
+        if not places:
+            _refused(None, Action.SIGN_IN_REFUSED, None, {"address": address})
+
+
+def machine_refused(action: Action, *, address: str, agency_id: int | None = None) -> None:
+    """A token or an enrolment code that is nobody's, or an agency's code that is used or over."""
+    with audit.acting(NOBODY):
+        _refused(agency_id, action, None, {"address": address})
+
+
+def _refused(
+    agency_id: int | None, action: Action, membership_id: int | None, data: dict[str, Any]
+) -> None:
+    chain = PLATFORM if agency_id is None else agency_id
+    with agency_scope(chain):
+        member = Membership.objects.filter(pk=membership_id).first() if membership_id else None
+        entry = audit.entry(action, member, data=data)
+        if _count(chain, entry) == 1:
+            audit.record(action, member, data=data)
+
+
+def _count(chain: int, entry: dict[str, Any]) -> int:
+    """Count a refusal in its minute; how often it was there, this time included."""
+    what = {name: value for name, value in entry.items() if name not in {"at", "request_id"}}
+    text = json.dumps(what, sort_keys=True)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO agency_refusalcount (agency_id, minute, digest, entry, count)"
+            " VALUES (%s, date_trunc('minute', %s), %s, %s, 1)"
+            " ON CONFLICT (agency_id, minute, digest)"
+            " DO UPDATE SET count = agency_refusalcount.count + 1 RETURNING count",
+            [chain, real_now(), hashlib.sha256(text.encode()).hexdigest(), text],
+        )
+        count: int = cursor.fetchone()[0]
+    return count
+
+
+def agencies_to_settle(*, before: dt.datetime) -> list[int]:
+    """The agencies (and the platform) with counts of minutes that are over."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM agencies_with_refusals(%s)", [before])
+        return [row[0] for row in cursor.fetchall()]
+
+
+def settle(*, before: dt.datetime) -> int:
+    """Inside a scope: record what was counted in the minutes before, once; how many entries."""
+    rows = list(RefusalCount.objects.select_for_update(skip_locked=True).filter(minute__lt=before))
+    repeated = [row for row in rows if row.count > 1]
+    for row in repeated:
+        minute = row.minute.astimezone(dt.UTC).isoformat(timespec="minutes")
+        data = {**row.entry["data"], "repeated": row.count - 1, "minute": minute}
+        audit.record_again({**row.entry, "data": data, "request_id": ""})
+    RefusalCount.objects.filter(pk__in=[row.pk for row in rows]).delete()
+    return len(repeated)

@@ -1,0 +1,28 @@
+"""Periodic tasks of the agency layer: thin; the work is in the services."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+
+from celery import shared_task
+from django.db import DatabaseError
+
+from agency import refusals
+from agency.clock import real_now
+from agency.scope import agency_scope
+
+log = logging.getLogger(__name__)
+
+
+@shared_task(name="agency.settle_refusals", ignore_result=True)
+def settle_refusals() -> None:
+    """Record the counted refusals of the minutes that are over, agency by agency."""
+    before = real_now().replace(second=0, microsecond=0) - dt.timedelta(minutes=1)
+    for agency_id in refusals.agencies_to_settle(before=before):
+        try:
+            with agency_scope(agency_id):
+                refusals.settle(before=before)
+        except DatabaseError:
+            # One agency's trouble is not the others'; the next round tries again.
+            log.exception("refusals of agency %s stay uncounted for now", agency_id)
