@@ -8,6 +8,7 @@ an ``access_*`` function: outside the agency (or not there) it is a 404, inside 
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 
 from django.core.exceptions import PermissionDenied
@@ -38,6 +39,7 @@ _STAFF = frozenset(
         Act.RUN,
         Act.START_WAITING,
         Act.MARK_FILED,
+        Act.HOLD,
         Act.ENTER_PASSWORD,
         Act.CUSTODY,
         Act.REVIEW,
@@ -48,6 +50,7 @@ _LEAD = _STAFF | {
     Act.BY_HAND,
     Act.IMPORT,
     Act.ASSIGN,
+    Act.PAUSE,
     Act.MACHINES,
     Act.SEE_AUDIT,
 }
@@ -109,6 +112,13 @@ def due_agencies(kind: str) -> list[int]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT * FROM due_agencies(%s)", [kind])
         return [row[0] for row in cursor.fetchall()]
+
+
+def agencies_pausing(address: str, since: dt.datetime) -> int:
+    """How many agencies have paused this bureau address since, by what they saw themselves."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT agencies_pausing(%s, %s)", [address, since])
+        return int(cursor.fetchone()[0])
 
 
 def require(viewer: Viewer, act: Act) -> None:

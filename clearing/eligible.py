@@ -19,6 +19,7 @@ class Candidate:
     retired: bool = False
     training: bool = False
     under_way: bool = False
+    held: bool = False
     reported: bool = False
     cleared: bool = False
 
@@ -29,6 +30,8 @@ def why_skipped(intent: Intent, disk: Candidate) -> str:
         return _("税盘已注销")
     if disk.training:
         return _("测试盘")
+    if disk.held and intent != Intent.READ:
+        return _("已暂缓办理")
     if disk.under_way or intent == Intent.READ:
         return ""
     if disk.cleared:

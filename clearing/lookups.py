@@ -1,4 +1,4 @@
-"""The definer look-up of the clearing layer: which agencies have something due."""
+"""The definer look-ups of the clearing layer: who has something due, how many see a bureau down."""
 
 from agency.tenancy import lookup_function
 
@@ -18,5 +18,17 @@ BEGIN
     RAISE EXCEPTION 'unknown kind of job: %', kind;
   END IF;
 END $$;
+""",
+)
+
+# A number and nothing else: no agency learns which others see the same.
+PAUSING_SQL = lookup_function(
+    "agencies_pausing(text, timestamptz)",
+    """
+CREATE FUNCTION agencies_pausing(wanted text, since timestamptz) RETURNS bigint
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public AS $$
+  SELECT count(*) FROM clearing_bureaupause p
+  WHERE p.address = wanted AND p.opened_at > since AND p.cause = 'own'
+$$;
 """,
 )

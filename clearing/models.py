@@ -10,6 +10,9 @@ from agency.models import Bureau
 from agency.tenancy import TenantForeignKey, TenantModel
 from clearing.choices import By, EvidenceKind, FilingState, Intent, PeriodState, Stage
 from clearing.states import OPEN, Reason, RunState
+from clearing.stops import BureauOutage as BureauOutage
+from clearing.stops import BureauPause as BureauPause
+from clearing.stops import Hold as Hold
 from devices.models import Machine, TaxDisk
 
 
@@ -108,6 +111,8 @@ class Run(TenantModel):
     lease_until = models.DateTimeField(null=True)
     # {"stage", "unit", "period"} while an irreversible step may be under way.
     open_intent = models.JSONField(null=True)
+    # When it was said, once, that an unknown one waits for its disk.
+    noticed_at = models.DateTimeField(null=True)
     cancel_requested_by = models.CharField(max_length=100, blank=True)
     stage = models.CharField(_("环节"), max_length=8, choices=Stage, blank=True)
     created_at = models.DateTimeField()

@@ -10,14 +10,13 @@ import datetime as dt
 from dataclasses import replace
 
 from clearing.wire import Denial, End, Outcome
-from devices.protocol.catalogue import CATALOGUE
-from devices.protocol.failures import Code, Failure, FailureClass
+from devices.protocol.catalogue.retries import patience_of
+from devices.protocol.failures import Code, Failure
 from devices.protocol.month import Month
 
 # No irreversible step at the turn of a day or a month: date-change errors (706).
 QUIET_AFTER_MIDNIGHT = dt.timedelta(minutes=5)
 QUIET_BEFORE_MONTH_END = dt.timedelta(minutes=10)
-_FILING_RETRY = 2 * 3600.0
 
 
 def quiet_for(now: dt.datetime) -> float:
@@ -31,32 +30,34 @@ def quiet_for(now: dt.datetime) -> float:
     return 0.0
 
 
-# What a failure becomes when it is not simply an end: (reason, seconds until the next try).
-_WAITS: dict[Code, tuple[str, float | None]] = {
-    Code.DISK_ABSENT: ("disk", None),
-    Code.PIN_HELD: ("pin", 60.0),
-    Code.NOT_FILED: ("filing", _FILING_RETRY),
-    Code.COMPARISON_FAILED: ("filing", _FILING_RETRY),
-    Code.OUTSIDE_WINDOW: ("window", 6 * 3600.0),
-    Code.BUREAU_UNREACHABLE: ("bureau", 60.0),
-    Code.NOT_SUPPORTED: ("by_hand", None),
+# What a failure waits for when it is not simply an end; how long is the table of retries' word.
+_REASONS: dict[Code, str] = {
+    Code.DISK_ABSENT: "disk",
+    Code.PIN_HELD: "pin",
+    Code.NOT_FILED: "filing",
+    Code.COMPARISON_FAILED: "filing",
+    Code.OUTSIDE_WINDOW: "window",
+    Code.BUREAU_UNREACHABLE: "bureau",
+    Code.BUREAU_GARBLED: "bureau",
+    Code.NOT_SUPPORTED: "by_hand",
 }
 
 
 def outcome_of(failure: Failure) -> Outcome:
     """How a failure of the catalogue settles a run, once nothing is in doubt on the disk."""
     plain = said(failure)
-    if failure.code in _WAITS:
-        reason, seconds = _WAITS[failure.code]
-        return replace(plain, end=End.WAITING, reason=reason, retry_after=seconds)
+    patience = patience_of(failure.code)
+    seconds = patience.first if patience is not None else None
+    if failure.code in _REASONS:
+        return replace(plain, end=End.WAITING, reason=_REASONS[failure.code], retry_after=seconds)
     if failure.code == Code.QUIET_HOURS:
         return replace(
             plain, end=End.WAITING, reason="quiet", retry_after=float(failure.detail or 300)
         )
     if failure.code in {Code.TRAINING_DISK, Code.RETIRED_DISK}:
         return replace(plain, end=End.SKIPPED)
-    if CATALOGUE[failure.code].cls == FailureClass.RETRY:
-        return replace(plain, end=End.WAITING, reason="retry", retry_after=30.0)
+    if patience is not None:
+        return replace(plain, end=End.WAITING, reason="retry", retry_after=seconds)
     return plain
 
 
@@ -82,6 +83,7 @@ DENIALS: dict[Denial, Outcome] = {
     Denial.BUREAU_PAUSED: Outcome(
         End.WAITING, reason="bureau", code=Code.BUREAU_UNREACHABLE, retry_after=60.0
     ),
+    Denial.HELD: Outcome(End.WAITING, reason="hold"),
     Denial.PIN_HELD: Outcome(End.WAITING, reason="pin", code=Code.PIN_HELD, retry_after=60.0),
     Denial.QUIET_HOURS: Outcome(
         End.WAITING, reason="quiet", code=Code.QUIET_HOURS, retry_after=300.0

@@ -35,6 +35,7 @@ class Reason(models.TextChoices):
     RETRY = "retry", _("稍后自动再试")
     CONFIRM = "confirm", _("清卡确认待送达税局")
     BY_HAND = "by_hand", _("待人工办理")
+    HOLD = "hold", _("暂缓")
 
 
 OPEN = frozenset({RunState.QUEUED, RunState.WAITING, RunState.CLAIMED, RunState.UNKNOWN})

@@ -2,7 +2,18 @@
 
 from django.urls import include, path
 
-from clearing.pages import actions, batch, board, by_hand, company, desk, failures, password, pin
+from clearing.pages import (
+    actions,
+    batch,
+    board,
+    bureaus,
+    by_hand,
+    company,
+    desk,
+    failures,
+    password,
+    pin,
+)
 
 urlpatterns = [
     path("", board.home, name="home"),
@@ -15,6 +26,7 @@ urlpatterns = [
     path("disks/<int:disk_id>/pin", pin.page, name="disk-pin"),
     path("disks/<int:disk_id>/start", desk.start, name="disk-start"),
     path("periods/<int:disk_period_id>/by-hand", by_hand.page, name="by-hand"),
+    path("bureaus", bureaus.page, name="bureaus"),
     path("failures", failures.page, name="failures"),
     path("batches", batch.index, name="batch-list"),
     path("batches/<int:batch_id>", batch.page, name="batch"),

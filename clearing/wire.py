@@ -186,6 +186,7 @@ class Denial(enum.StrEnum):
     ALREADY_CLEARED = "already_cleared"
     NO_BACKUP = "no_backup"
     BUREAU_PAUSED = "bureau_paused"
+    HELD = "held"
     PIN_HELD = "pin_held"
     QUIET_HOURS = "quiet_hours"
     REVOKED = "revoked"

@@ -25,6 +25,7 @@ NAVIGATION = (
     ("import-upload", _("导入客户"), Act.IMPORT),
     ("unknown-disks", _("未登记税盘"), Act.ENTER_PASSWORD),
     ("machines", _("读盘机"), Act.MACHINES),
+    ("bureaus", _("税局"), Act.PAUSE),
     ("audit", _("操作留痕"), Act.SEE_AUDIT),
 )
 

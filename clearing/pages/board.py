@@ -24,6 +24,7 @@ from clearing.selectors.batches import Progress, progress, running_batch, visibl
 from clearing.selectors.board import PER_PAGE, Board, Query, Row, board, complete, rows_of
 from clearing.selectors.confirmation import ActionKind
 from clearing.selectors.deadlines import window_of
+from clearing.selectors.stops import pauses_of, unknowns_of
 from devices.alarms import alarms_for
 
 #: Seconds between two looks: while something works, and while it only waits.
@@ -56,6 +57,9 @@ def _board(request: HttpRequest, viewer: Viewer) -> HttpResponse:
         {
             "window": window_of(period, now),
             "alarms": alarms_for(mine, clock.real_now(), everything=viewer.role != Role.BOOKKEEPER),
+            "pauses": pauses_of(mine),
+            "unknowns": unknowns_of(mine),
+            "may_pause": viewer.may(Act.PAUSE),
             "page": page,
             "actions": ActionKind,
             "may_run": viewer.may(Act.RUN),

@@ -13,6 +13,7 @@ from agency.middleware import viewer_of
 from clearing.periods import current_period
 from clearing.selectors.confirmation import ActionKind
 from clearing.selectors.failures import groups
+from clearing.selectors.stops import pauses_of, unknowns_of
 
 
 @require_GET
@@ -21,12 +22,16 @@ def page(request: HttpRequest) -> HttpResponse:
     viewer = viewer_of(request)
     require(viewer, Act.REVIEW)
     now = clock.now()
-    found = groups(companies_of(viewer), current_period(now), now.date())
+    mine = companies_of(viewer)
+    found = groups(mine, current_period(now), now.date())
     return render(
         request,
         "clearing/failures.html",
         {
             "groups": found,
+            "pauses": pauses_of(mine),
+            "unknowns": unknowns_of(mine),
+            "may_pause": viewer.may(Act.PAUSE),
             "total": len({company for group in found for company in group.companies}),
             "actions": ActionKind,
             "may_way_out": viewer.may(Act.PIN_WAY_OUT),

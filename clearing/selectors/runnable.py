@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import datetime as dt
 
-from django.db.models import F, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 
 from clearing.models import Run
+from clearing.selectors.stops import stopped_runs
 from clearing.states import RunState
 from devices.models import Machine
 from devices.selectors import present_slots
 
-# At most so many runs at once at one bureau address.
+# At most so many runs of an agency at once at one bureau address.
 BUREAU_PARALLEL = 8
+
+
+def full_addresses() -> list[str]:
+    """Bureau addresses at which as many runs are claimed as may be."""
+    claimed = Run.objects.filter(
+        state=RunState.CLAIMED, disk__company__bureau__isnull=False
+    ).values("disk__company__bureau__address")
+    counts = claimed.annotate(n=Count("pk")).order_by().filter(n__gte=BUREAU_PARALLEL)
+    return [row["disk__company__bureau__address"] for row in counts]
 
 
 def runnable_of(machine: Machine, now: dt.datetime) -> QuerySet[Run]:
@@ -20,20 +30,12 @@ def runnable_of(machine: Machine, now: dt.datetime) -> QuerySet[Run]:
 
     A run whose outcome is unknown may be claimed like a queued one: its claim reads first."""
     here = present_slots(now).filter(machine=machine).values("device_no")
-    busy = (
-        Run.objects.filter(state=RunState.CLAIMED)
-        .values_list("disk__company__bureau_id", flat=True)
-        .order_by()
-    )
-    counts: dict[int | None, int] = {}
-    for bureau_id in busy:
-        counts[bureau_id] = counts.get(bureau_id, 0) + 1
-    full = [key for key, count in counts.items() if key is not None and count >= BUREAU_PARALLEL]
     runs = (
         Run.objects.filter(state__in=[RunState.QUEUED, RunState.UNKNOWN])
         .filter(disk__device_no__in=here)
         .filter(Q(disk__pin_intent_machine__isnull=True) | Q(disk__pin_intent_machine=machine))
-        .exclude(disk__company__bureau_id__in=full)
+        .exclude(disk__company__bureau__address__in=full_addresses())
+        .exclude(Q(state=RunState.QUEUED) & Q(pk__in=stopped_runs().values("pk")))
     )
     if not machine.agency.practice:
         # Nothing simulated outside a practice agency.

@@ -122,6 +122,7 @@ PARTY_OF_REASON = {
     Reason.RETRY: Party.DEVICE,
     Reason.CONFIRM: Party.BUREAU,
     Reason.BY_HAND: Party.US,
+    Reason.HOLD: Party.US,
 }
 
 STEP_OF_REASON = {
@@ -135,6 +136,7 @@ STEP_OF_REASON = {
     Reason.RETRY: _("稍后自动再试，无需处理"),
     Reason.CONFIRM: _("盘已清，下次读盘时自动补送确认"),
     Reason.BY_HAND: _("请按步骤在厂商软件里办理，再读盘复核"),
+    Reason.HOLD: _("取消暂缓后自动接着办"),
 }
 
 PERIOD_COLOURS = {

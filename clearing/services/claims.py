@@ -13,10 +13,12 @@ from agency import audit
 from agency.choices import Action, ClearPolicy
 from clearing.choices import EvidenceKind, Intent
 from clearing.models import Attempt, DiskPeriod, Evidence, Run
-from clearing.periods import current_period, is_due
-from clearing.selectors.runnable import runnable_of
+from clearing.periods import is_due
+from clearing.selectors.runnable import full_addresses, runnable_of
+from clearing.selectors.stops import paused_addresses, stopped_runs
 from clearing.services.moves import move
 from clearing.services.packages import held_packages
+from clearing.services.pauses import lock_address
 from clearing.states import Reason, RunState
 from clearing.wire import Limits, Order, Owed
 from devices.choices import PasswordState
@@ -70,12 +72,10 @@ def claim(
         run = Run.objects.select_for_update().get(pk=earlier.run_id)
         alive = run.attempt_id == earlier.pk and run.state == RunState.CLAIMED
         return _order(run, earlier, machine, now) if alive else None
-    run_or_none = (
-        runnable_of(machine, real_now).select_for_update(skip_locked=True, of=("self",)).first()
-    )
-    if run_or_none is None:
+    next_run = _next_run(machine, real_now)
+    if next_run is None:
         return None
-    run = run_or_none
+    run = next_run
     slot = Slot.objects.filter(machine=machine, device_no=run.disk.device_no).first()
     if slot is None:  # a presence report came between: the disk is not here any more
         return None
@@ -85,7 +85,8 @@ def claim(
         machine=machine,
         key=attempt_key,
         ordinal=run.attempts.count() + 1,
-        intent=run.intent,
+        # What may not write now is handed out for the read that settles it.
+        intent=Intent.READ if stopped_runs().filter(pk=run.pk).exists() else run.intent,
         slot=slot.name,
         claimed_at=real_now,
     )
@@ -103,6 +104,26 @@ def claim(
     return _order(run, attempt, machine, now)
 
 
+def _next_run(machine: Machine, now: dt.datetime) -> Run | None:
+    """The next runnable run, locked; the calls at its bureau address are counted under the lock of
+    that address, so that two claims at once cannot both take the last place."""
+    full: set[str] = set()
+    while True:
+        run = (
+            runnable_of(machine, now)
+            .exclude(disk__company__bureau__address__in=full)
+            .select_for_update(skip_locked=True, of=("self",))
+            .first()
+        )
+        if run is None or run.disk.company.bureau is None:
+            return run
+        address = run.disk.company.bureau.address
+        lock_address(run.agency_id, address)
+        if address not in full_addresses():
+            return run
+        full.add(address)
+
+
 def limits_now() -> Limits:
     """The limits that travel with an order, by this environment's factor."""
     return Limits().scaled(settings.LIMITS_SCALE)
@@ -110,6 +131,7 @@ def limits_now() -> Limits:
 
 def _order(run: Run, attempt: Attempt, machine: Machine, now: dt.datetime) -> Order:
     disk, company = run.disk, run.disk.company
+    address = company.bureau.address if company.bureau else ""
     rows = list(DiskPeriod.objects.filter(disk=disk))
     device_password, certificate_password = disk_passwords(disk)
     code = _password_code(disk, str(attempt.key))
@@ -129,7 +151,7 @@ def _order(run: Run, attempt: Attempt, machine: Machine, now: dt.datetime) -> Or
         tax_id=company.tax_id,
         terminal_no=disk.terminal_no,
         kind=disk.kind,
-        bureau_url=company.bureau.address if company.bureau else "",
+        bureau_url=address,
         limits=limits_now(),
         simulated=machine.simulated,
         policy_try=company.clear_policy == ClearPolicy.TRY,
@@ -147,7 +169,7 @@ def _order(run: Run, attempt: Attempt, machine: Machine, now: dt.datetime) -> Or
         confirm_owed=tuple(
             Owed(row.period, unit)
             for row in rows
-            if row.confirm_owed
+            if row.confirm_owed and address not in paused_addresses()
             for unit in row.units_to_confirm
         ),
         device_password=device_password if not code else "",
@@ -180,8 +202,3 @@ def _handed_in(disk: TaxDisk) -> tuple[Owed, ...]:
         disk=disk, kind=EvidenceKind.BUREAU, data__op="WLCB", counted=True
     ).values_list("data__period", "unit")
     return tuple(Owed(period, unit) for period, unit in answers.distinct())
-
-
-def superseded(run: Run, now: dt.datetime) -> bool:
-    """Whether the month has turned while the run waited; an unknown one is settled all the same."""
-    return run.state != RunState.UNKNOWN and run.disk_period.period < str(current_period(now))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import random
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,20 +14,17 @@ from agency import audit
 from agency.choices import Action
 from clearing import bell
 from clearing.choices import Intent, PeriodState
-from clearing.models import DiskPeriod, Run
+from clearing.models import BureauPause, DiskPeriod, Run
 from clearing.periods import forget_unwritten
+from clearing.selectors.stops import address_of
 from clearing.services.facts import Fact, Held, take
 from clearing.services.grants import hold
 from clearing.services.moves import end_batches, move
 from clearing.states import Reason, RunState
 from clearing.wire import End, Outcome
 from devices.models import Machine
+from devices.protocol.catalogue.retries import CONFIRM, GIVEN_BACK, Patience, patience_of
 from devices.protocol.failures import Code
-
-# How often a run may wait for the same kind of trouble by itself before a person must look.
-MAX_RETRIES = 6
-_BACK_OFF = 2.0
-_COUNTED = {Reason.BUREAU, Reason.RETRY}
 
 _ENDS: dict[End, RunState] = {
     End.DONE: RunState.DONE,
@@ -110,20 +106,39 @@ def _settle_by(held: Held, outcome: Outcome, now: dt.datetime) -> None:
 
 def _wait(run: Run, outcome: Outcome, end_as: Callable[..., None], now: dt.datetime) -> None:
     reason = Reason(outcome.reason)
-    if reason in _COUNTED:
+    pause = _pause_of(run) if reason == Reason.BUREAU else None
+    if pause is not None:  # not the run's own trouble: it is not counted
+        end_as(RunState.WAITING, reason=reason, next_try_at=pause.next_probe_at)
+        return
+    patience = _patience(reason, outcome.code)
+    if patience is None or outcome.retry_after is None:
+        seconds = outcome.retry_after
+    else:
         run.retries += 1
-        if run.retries > MAX_RETRIES:
+        if patience.exhausted(run.retries):
             end_as(RunState.FAILED)
             return
-    next_try_at = None
-    if outcome.retry_after is not None:
-        seconds = outcome.retry_after
-        if reason in _COUNTED:
-            seconds *= _BACK_OFF ** (run.retries - 1) * random.uniform(0.8, 1.2)  # noqa: S311
-        if reason not in {Reason.FILING, Reason.QUIET, Reason.WINDOW}:
-            seconds *= settings.LIMITS_SCALE
-        next_try_at = now + dt.timedelta(seconds=seconds)
-    end_as(RunState.WAITING, reason=reason, next_try_at=next_try_at)
+        seconds = patience.pause(run.retries, scale=settings.LIMITS_SCALE)
+    end_as(
+        RunState.WAITING,
+        reason=reason,
+        next_try_at=now + dt.timedelta(seconds=seconds) if seconds is not None else None,
+    )
+
+
+def _patience(reason: Reason, code: str) -> Patience | None:
+    """The table of retries' word; None where the machine says how long (to the end of an hour that
+    allows no writing)."""
+    if reason == Reason.CONFIRM:
+        return CONFIRM
+    if reason == Reason.QUIET:
+        return None
+    known = Code(code) if code in set(Code) else Code.NO_ANSWER
+    return patience_of(known)
+
+
+def _pause_of(run: Run) -> BureauPause | None:
+    return BureauPause.objects.filter(address=address_of(run), opened_at__isnull=False).first()
 
 
 def _proven(intent: Intent, row: DiskPeriod) -> bool:
@@ -193,7 +208,7 @@ def _give_back(run: Run, detail: str, now: dt.datetime) -> None:
         move(run, RunState.CANCELLED, now=now)
         return
     run.retries += 1
-    if run.retries > MAX_RETRIES:
+    if GIVEN_BACK.exhausted(run.retries):
         move(run, RunState.FAILED, now=now, code=Code.MACHINE_FAULT.value, detail=detail)
     else:
         move(run, RunState.QUEUED, now=now)

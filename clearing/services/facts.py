@@ -16,6 +16,7 @@ from clearing.models import Attempt, DiskPeriod, Evidence, Run, StageResult
 from clearing.periods import note_answer, note_read, parse_controls, period_row
 from clearing.services.moves import move
 from clearing.services.packages import seal_package
+from clearing.services.pauses import note_call
 from clearing.states import RunState
 from clearing.wire import FactKind
 from devices.models import Machine, TaxDisk
@@ -129,6 +130,17 @@ def _stage(held: Held, fact: Fact, now: dt.datetime) -> None:
     if created and held.newest:
         held.run.stage = stage
         held.run.save(update_fields=["stage"])
+        # What a lost attempt still tells of the bureau is old; a denial is no call.
+        if stage in _BUREAU_STAGES and held.run.state == RunState.CLAIMED and not _denied(data):
+            note_call(held.run, data.get("code", "") if not data["ok"] else "", now=now)
+
+
+# Stages that end with a call to the bureau.
+_BUREAU_STAGES = frozenset({Stage.UPLOAD, Stage.FILING, Stage.FETCH, Stage.CONFIRM})
+
+
+def _denied(data: Mapping[str, Any]) -> bool:
+    return not data["ok"] and not data.get("code")
 
 
 def _identity(held: Held, fact: Fact, now: dt.datetime) -> None:

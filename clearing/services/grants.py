@@ -16,9 +16,10 @@ from django.db import transaction
 from agency import audit
 from agency.choices import Action
 from clearing.choices import EvidenceKind, Intent, PeriodState, Stage
-from clearing.models import Attempt, Backup, DiskPeriod, Evidence, Run
+from clearing.models import Attempt, Backup, DiskPeriod, Evidence, Hold, Run
 from clearing.outcomes import quiet_for
 from clearing.periods import period_row
+from clearing.selectors.stops import stopped_runs
 from clearing.services.claims import limits_now
 from clearing.services.facts import Fact, Held, take
 from clearing.services.packages import keep_backup
@@ -148,6 +149,10 @@ def _denial(
         return Denial.NO_BACKUP
     if quiet_for(now):
         return Denial.QUIET_HOURS
+    if Hold.objects.filter(disk=held.disk, released_at__isnull=True).exists():
+        return Denial.HELD
+    if stopped_runs().filter(pk=held.run.pk).exists():
+        return Denial.BUREAU_PAUSED
     return None
 
 

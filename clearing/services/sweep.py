@@ -13,9 +13,11 @@ from django.db.models import Exists, OuterRef
 
 from clearing import bell
 from clearing.models import Run, Tick
-from clearing.services.claims import limits_now, superseded
+from clearing.periods import current_period
+from clearing.services.claims import limits_now
 from clearing.services.ends import lease_over, note_ended_batches
 from clearing.services.moves import move
+from clearing.services.parked import sweep_parked
 from clearing.states import Reason, RunState
 from devices.models import Machine, TaxDisk
 from devices.selectors import PRESENCE_AGE, present_slots
@@ -46,8 +48,10 @@ def sweep(*, agency_id: int, now: dt.datetime, real_now: dt.datetime, leases: bo
             lease_over(run, real_now=real_now)
     _months_turned(now, real_now)
     for run in _locked(state=RunState.WAITING, next_try_at__lte=real_now):
-        move(run, RunState.QUEUED, now=real_now, code=run.code)
+        if run.reason != Reason.BUREAU:
+            move(run, RunState.QUEUED, now=real_now, code=run.code)
     _disks_gone(real_now)
+    sweep_parked(now=real_now)
     note_ended_batches(now=real_now)
     bell.ring(agency_id)
 
@@ -63,10 +67,11 @@ def _locked(**which: object) -> list[Run]:
 
 
 def _months_turned(now: dt.datetime, real_now: dt.datetime) -> None:
+    """What waited into the next month is superseded; an unknown one is settled all the same."""
+    before = str(current_period(now))
     for state in (RunState.QUEUED, RunState.WAITING):
-        for run in _locked(state=state):
-            if superseded(run, now):
-                move(run, RunState.SUPERSEDED, now=real_now)
+        for run in _locked(state=state, disk_period__period__lt=before):
+            move(run, RunState.SUPERSEDED, now=real_now)
 
 
 def _disks_gone(real_now: dt.datetime) -> None:

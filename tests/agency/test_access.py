@@ -20,6 +20,8 @@ EXPECTED: dict[Act, str] = {
     Act.RUN: "OSB",
     Act.START_WAITING: "OSBF",
     Act.MARK_FILED: "OSB",
+    Act.HOLD: "OSB",
+    Act.PAUSE: "OS",
     Act.ENTER_PASSWORD: "OSB",
     Act.REVIEW: "OSB",
     Act.PIN_WAY_OUT: "OS",

@@ -615,6 +615,7 @@ def _wake(machine: PlayedMachine) -> None:
 
     moment = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
     with agency_scope(machine.machine.agency_id):
+        Run.objects.filter(next_try_at__isnull=False).update(next_try_at=moment)
         sweep(agency_id=machine.machine.agency_id, now=NOW, real_now=moment, leases=False)
 
 

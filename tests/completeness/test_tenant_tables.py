@@ -22,6 +22,7 @@ OPEN_TABLES = {
     "auth_group": "Django's own",
     "auth_group_permissions": "Django's own",
     "auth_permission": "Django's own",
+    "clearing_bureauoutage": "an address that several agencies found down; says nothing of them",
     "clearing_deadlinenotice": "the operator's default for all agencies",
     "clearing_tick": "when a job came round",
     "django_content_type": "Django's own",
@@ -137,6 +138,7 @@ def test_only_the_look_ups_cross_agencies_and_nobody_can_log_in_as_their_owner()
         ("principal_of", "qingka_lookup"),
         ("redeem", "qingka_lookup"),
         ("due_agencies", "qingka_lookup"),
+        ("agencies_pausing", "qingka_lookup"),
     }
     assert rows(
         "SELECT rolname FROM pg_roles WHERE rolname LIKE 'qingka%' AND rolcanlogin ORDER BY 1"
