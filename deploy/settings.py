@@ -198,6 +198,8 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "UNAUTHENTICATED_USER": None,
+    # OPTIONS tells nobody what a call looks like.
+    "DEFAULT_METADATA_CLASS": None,
 }
 
 LOGGING = {

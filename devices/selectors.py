@@ -38,10 +38,12 @@ def present_slots(now: dt.datetime) -> QuerySet[Slot]:
 class UnknownDisk:
     """A disk in a slot that no record of the agency has (未登记税盘).
 
-    ``company``: the agency's company of the tax id that the disk tells, where it tells one."""
+    ``company``: the agency's company of the tax id that the disk tells, where it tells one;
+    ``theirs``: there is one, but it is not shown to who asks."""
 
     slot: Slot
     company: Company | None
+    theirs: bool = False
 
     @property
     def kind_text(self) -> str:
@@ -56,12 +58,16 @@ def unknown_slots(now: dt.datetime) -> QuerySet[Slot]:
     return present_slots(now).filter(~Exists(known))
 
 
-def unknown_disks(now: dt.datetime) -> list[UnknownDisk]:
-    """The disks to offer for adding, newest insertion first (two queries)."""
+def unknown_disks(now: dt.datetime, companies: QuerySet[Company]) -> list[UnknownDisk]:
+    """The disks to offer for adding, newest insertion first (three queries).
+
+    ``companies``: those that who asks may see."""
     slots = list(unknown_slots(now).select_related("machine").order_by("-since", "pk"))
     tax_ids = {slot.tax_id for slot in slots if slot.tax_id}
-    owners = {c.tax_id: c for c in Company.objects.filter(tax_id__in=tax_ids)} if tax_ids else {}
-    return [UnknownDisk(slot, owners.get(slot.tax_id)) for slot in slots]
+    owners = {c.tax_id: c for c in companies.filter(tax_id__in=tax_ids)}
+    taken = Company.objects.filter(tax_id__in=tax_ids - set(owners))
+    theirs = set(taken.values_list("tax_id", flat=True))
+    return [UnknownDisk(s, owners.get(s.tax_id), theirs=s.tax_id in theirs) for s in slots]
 
 
 @dataclass(frozen=True, slots=True)

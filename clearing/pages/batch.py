@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from agency import clock
-from agency.access import companies_of, require
+from agency.access import Refused, companies_of, require
 from agency.choices import Act
 from agency.middleware import viewer_of
+from agency.models import Company
+from clearing.models import Batch
 from clearing.pages.board import BUSY_SECONDS
 from clearing.selectors.batches import list_batches, progress, runs_of, visible_batches
 
 PER_PAGE = 50
+
+
+def _access_batch(mine: QuerySet[Company], batch_id: int) -> Batch:
+    """404 when it is not there or not ours; 403 when no company of it is the viewer's."""
+    batch = visible_batches(mine).filter(pk=batch_id).first()
+    if batch is not None:
+        return batch
+    if Batch.objects.filter(pk=batch_id).exists():
+        raise Refused(_("该批次里没有分派给您的客户。"))
+    raise Http404
 
 
 @require_GET
@@ -34,9 +48,7 @@ def page(request: HttpRequest, batch_id: int) -> HttpResponse:
     viewer = viewer_of(request)
     require(viewer, Act.RUN)
     mine = companies_of(viewer)
-    batch = visible_batches(mine).filter(pk=batch_id).first()
-    if batch is None:
-        raise Http404
+    batch = _access_batch(mine, batch_id)
     view = progress(batch, mine, clock.real_now())
     runs = Paginator(runs_of(batch, mine), PER_PAGE).get_page(request.GET.get("page"))
     fragment = bool(request.headers.get("HX-Request"))

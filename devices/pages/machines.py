@@ -19,7 +19,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods
 
 from agency import clock
-from agency.access import Viewer, require
+from agency.access import Viewer, companies_of, require
 from agency.choices import Act
 from agency.errors import ServiceError
 from agency.middleware import viewer_of
@@ -62,7 +62,7 @@ def index(request: HttpRequest) -> HttpResponse:
         "devices/machines.html",
         {
             "views": machine_views(now),
-            "unknown": unknown_disks(now),
+            "unknown": unknown_disks(now, companies_of(viewer)),
             "alarms": alarms(now),
             "may_way_out": viewer.may(Act.PIN_WAY_OUT),
         },

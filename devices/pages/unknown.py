@@ -94,7 +94,7 @@ def index(request: HttpRequest) -> HttpResponse:
     """Everyone who may enter passwords sees them: nobody knows yet whose they are."""
     viewer = viewer_of(request)
     require(viewer, Act.ENTER_PASSWORD)
-    found = unknown_disks(clock.real_now())
+    found = unknown_disks(clock.real_now(), companies_of(viewer))
     return render(request, "devices/unknown.html", {"unknown": found})
 
 
@@ -105,9 +105,9 @@ def add(request: HttpRequest, slot_id: int) -> HttpResponse:
     """Add the disk in a slot to one of the viewer's companies."""
     viewer = viewer_of(request)
     require(viewer, Act.ENTER_PASSWORD)
-    found = _found(slot_id)
-    assert isinstance(request.user, AbstractBaseUser)  # noqa: S101 (signed in)
     companies = companies_of(viewer)
+    found = _found(slot_id, companies)
+    assert isinstance(request.user, AbstractBaseUser)  # noqa: S101 (signed in)
     form = AddForm(request.POST or None, user=request.user, found=found, companies=companies)
     if request.method == "POST" and form.is_valid():
         said = form.cleaned_data
@@ -139,15 +139,14 @@ def add(request: HttpRequest, slot_id: int) -> HttpResponse:
             "form": form,
             "found": found,
             # The tax id is told, and none of this person's companies has it.
-            "stranger": bool(found.slot.tax_id)
-            and not companies.filter(tax_id=found.slot.tax_id).exists(),
+            "stranger": bool(found.slot.tax_id) and found.company is None,
         },
     )
 
 
-def _found(slot_id: int) -> UnknownDisk:
+def _found(slot_id: int, companies: QuerySet[Company]) -> UnknownDisk:
     """404 when there is no such slot here, or its disk is gone or known by now."""
-    for found in unknown_disks(clock.real_now()):
+    for found in unknown_disks(clock.real_now(), companies):
         if found.slot.pk == slot_id:
             return found
     raise Http404

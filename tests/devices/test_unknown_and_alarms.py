@@ -20,7 +20,7 @@ from deploy.embedded import EmbeddedValkey
 from devices.alarms import alarms
 from devices.choices import AlarmKind, DiskKind, PasswordState
 from devices.models import Machine, Slot, TaxDisk
-from devices.selectors import unknown_disks
+from devices.selectors import UnknownDisk, unknown_disks
 from devices.services import (
     SlotReport,
     disk_create,
@@ -99,6 +99,10 @@ def test_a_disk_without_a_record_is_listed_with_its_slot_and_company(
         assert words in listed
 
 
+def offered() -> list[UnknownDisk]:
+    return unknown_disks(real_now(), Company.objects.all())
+
+
 def test_what_is_known_gone_or_on_two_machines_is_not_offered(
     agency: Agency,
     machine: Machine,
@@ -109,12 +113,12 @@ def test_what_is_known_gone_or_on_two_machines_is_not_offered(
     disk = make_disk(make_company())
     with agency_scope(agency.pk):
         present(machine, shown(disk), stranger())
-        assert [found.slot.device_no for found in unknown_disks(real_now())] == [STRANGER]
+        assert [found.slot.device_no for found in offered()] == [STRANGER]
         present(second, stranger())
-        assert unknown_disks(real_now()) == []
+        assert offered() == []
         present(second)
         present(machine, stranger(), ago=60)
-        assert unknown_disks(real_now()) == []
+        assert offered() == []
 
 
 def add(client: Client, number: int, company: Company, **values: str) -> str:

@@ -166,8 +166,8 @@ def test_the_front_desk_sees_names_and_places_and_no_states(
     assert "没有插着" in page
     assert "待抄报" not in page
     assert "一键抄报清卡" not in page
-    assert client.get("/board/rows?ids=1").status_code == 404
-    assert client.get("/board/counters").status_code == 404
+    assert client.get("/board/rows?ids=1").status_code == 403
+    assert client.get("/board/counters").status_code == 403
 
 
 def test_a_client_gets_no_board(login: Login, client_person: Person) -> None:

@@ -135,7 +135,7 @@ def test_batches_of_others_are_not_there(
     colleagues = scenes.run(make_disk(make_company()), RunState.DONE).batch
 
     assert login(bookkeeper).get(f"/batches/{mine.pk}").status_code == 200
-    assert login(bookkeeper).get(f"/batches/{colleagues.pk}").status_code == 404
+    assert login(bookkeeper).get(f"/batches/{colleagues.pk}").status_code == 403
     assert login(outsider).get(f"/batches/{mine.pk}").status_code == 404
     assert login(front_desk).get(f"/batches/{mine.pk}").status_code == 403
     listed = login(bookkeeper).get("/batches").content.decode()

@@ -1,0 +1,158 @@
+"""Who may do what, written by hand: the table of rights, and which right each address asks for.
+
+Nothing here is derived from the code under test. Each word of :data:`RIGHTS` is the answer for an
+object of the person's own agency:
+
+* ``ok``: done or shown
+* ``403``: refused, with a page that names who may
+* ``404``: not there, as far as this person can tell
+* ``form``: the form comes back with an error, nothing is done
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PEOPLE = ("owner", "supervisor", "assigned", "unassigned", "front_desk", "client")
+METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+MACHINES = ("machine", "other_machine", "revoked_machine")
+
+RIGHTS = """
+                        owner  supervisor  assigned  unassigned  front_desk  client
+everybody               ok     ok          ok        ok          ok          ok
+be signed in            ok     ok          ok        ok          ok          ok
+see the board           ok     ok          ok        ok          403         403
+see a company           ok     ok          ok        403         403         403
+work on a company       ok     ok          ok        403         403         403
+see a batch             ok     ok          ok        403         403         403
+start at the counter    ok     ok          ok        403         ok          403
+enter a password        ok     ok          ok        403         403         403
+see unknown disks       ok     ok          ok        ok          403         403
+add an unknown disk     ok     ok          ok        form        403         403
+PIN way-out             ok     ok          403       403         403         403
+enter by hand           ok     ok          403       403         403         403
+import                  ok     ok          403       403         403         403
+import one's own sheet  ok     404         403       403         403         403
+see the trail           ok     ok          403       403         403         403
+machines                ok     ok          403       403         403         403
+"""
+
+MACHINE_RIGHTS = """
+                        machine  other_machine  revoked_machine
+work                    ok       ok             403
+permission for a run    ok       404            409
+renewal of a run        ok       404            403
+facts of a run          ok       404            ok
+"""
+
+# name of the address, methods, right, whose object the address or the form names
+ROUTES = """
+home                 GET                         be signed in
+board-rows           GET                         see the board           company
+board-counters       GET                         see the board
+act-confirm          GET                         work on a company       company
+act-start            POST                        work on a company       company
+company              GET                         see a company           company
+disk-password        GET,POST                    enter a password        disk
+disk-pin             GET,POST                    PIN way-out             disk_in_doubt
+disk-start           POST                        start at the counter    disk
+by-hand              GET,POST                    enter by hand           period
+failures             GET                         see the board
+batch-list           GET                         see the board
+batch                GET                         see a batch             batch
+machines             GET                         machines
+machine-add          GET,POST                    machines
+machine-roll         GET,POST                    machines                machine
+machine-revoke       GET,POST                    machines                machine
+machine-lost         GET,POST                    PIN way-out             machine_lost
+machine-labels       GET                         machines                machine
+unknown-disks        GET                         see unknown disks
+unknown-disk-add     GET,POST                    add an unknown disk     slot
+import-upload        GET,POST                    import
+import-template      GET                         import
+import-preview       GET,POST                    import one's own sheet  draft
+login                GET,POST                   everybody
+logout               POST,OPTIONS                be signed in
+agency-switch        POST                        be signed in            agency
+set_language         POST                        everybody
+audit                GET                         see the trail
+healthz              GET                         everybody
+machine-enrol        POST                        everybody               code
+machine-presence     POST                        work
+machine-claim        POST                        work
+machine-intend       POST                        permission for a run    run
+machine-keep         POST                        facts of a run          run
+machine-renew        POST                        renewal of a run        run
+machine-record       POST                        facts of a run          run
+machine-settle       POST                        facts of a run          run
+machine-release      POST                        facts of a run          run
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One address with one method. ``of``: the object it names, empty for none."""
+
+    route: str
+    method: str
+    right: str
+    of: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.route}"
+
+    @property
+    def for_machines(self) -> bool:
+        return self.right in _MACHINE_RIGHTS
+
+
+def _table(text: str) -> dict[str, dict[str, str]]:
+    head, *lines = [line for line in text.splitlines() if line.strip()]
+    columns = head.split()
+    table = {}
+    for line in lines:
+        cells = line.split()
+        name = " ".join(cells[: -len(columns)])
+        table[name] = dict(zip(columns, cells[-len(columns) :], strict=True))
+    return table
+
+
+_PEOPLE_RIGHTS = _table(RIGHTS)
+_MACHINE_RIGHTS = _table(MACHINE_RIGHTS)
+
+
+def _rows() -> list[Row]:
+    rows = []
+    for line in ROUTES.strip().splitlines():
+        route, methods, rest = line.split(maxsplit=2)
+        right, _, of = rest.partition("  ")
+        for method in methods.split(","):
+            rows.append(Row(route, method, right, of.strip()))
+    return rows
+
+
+ROWS = _rows()
+
+
+#: An address whose object is a secret of its own (a code), or which answers with what it finds.
+NO_COMPARISON = {"machine-enrol", "board-rows"}
+
+
+def size() -> int:
+    """How many questions the matrix asks: everybody with each method at each address; where that
+    names an object, also for one of the other agency and for one that does not exist."""
+    askers = 1 + 2 * len(PEOPLE + MACHINES)
+    compared = [row for row in ROWS if row.of and row.route not in NO_COMPARISON]
+    return askers * (len({row.route for row in ROWS}) * len(METHODS) + 2 * len(compared))
+
+
+def answer_for(row: Row, who: str) -> str:
+    """What the table says to ``who`` about an object that is theirs to ask for."""
+    open_to_all = row.right == "everybody"
+    if row.for_machines:
+        # A session opens nothing here, and neither does nobody.
+        return _MACHINE_RIGHTS[row.right].get(who, "401")
+    if who in _PEOPLE_RIGHTS[row.right]:
+        answer = _PEOPLE_RIGHTS[row.right][who]
+        return "ok" if (answer, row.method) == ("form", "GET") else answer
+    return "ok" if open_to_all else "login"  # nobody, and a machine's token on a page

@@ -1,0 +1,184 @@
+"""The permission matrix: every address × method × person or machine × own and foreign object.
+
+Addresses come from the URL resolver, the expected answers from the hand-written tables of
+``rights.py``. A foreign object must answer byte for byte like one that does not exist, a refusal
+must stand in the trail of the asker's agency, and no answer may hold a mark of the other one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from django.db import transaction
+from django.http import HttpResponse
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from agency.access import RIGHTS
+from agency.choices import Act, Role
+from agency.models import AuditEntry, Company
+from agency.scope import agency_scope
+from tests.matrix.asking import SHOWN_AT_ONCE, Asker, Target, ask
+from tests.matrix.conftest import World
+from tests.matrix.rights import METHODS, NO_COMPARISON, ROWS, Row, answer_for
+from tests.matrix.world import MISSING, House
+
+BY_NAME = {(row.route, row.method): row for row in ROWS}
+
+
+def routes(patterns: list[URLPattern | URLResolver] | None = None) -> Iterator[str]:
+    """The names of all addresses of the site."""
+    for entry in get_resolver().url_patterns if patterns is None else patterns:
+        if isinstance(entry, URLResolver):
+            yield from routes(entry.url_patterns)
+        else:
+            assert entry.name, f"{entry.pattern} has no name"
+            yield entry.name
+
+
+def rows_of(route: str) -> list[Row]:
+    """The address with every method; those that no line of the table has are ``not allowed``."""
+    of = next(row.of for row in ROWS if row.route == route)
+    return [
+        BY_NAME.get((route, method), Row(route, method, "not allowed", of)) for method in METHODS
+    ]
+
+
+def test_every_address_has_a_row_and_every_row_an_address() -> None:
+    names = list(routes())
+    assert len(names) == len(set(names))
+    assert {row.route for row in ROWS} == set(names)
+    assert len(BY_NAME) == len(ROWS)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, in the words of the table."""
+
+    word: str
+    body: str
+
+
+def asked(row: Row, who: Asker, target: Target) -> Answer:
+    """Ask, look whether a refusal stands in the trail, and undo everything."""
+    cookies = who.client.cookies.output()
+    with transaction.atomic():
+        response = ask(row, who, target)
+        word = _word(row, response)
+        if word in {"403", "404"} and who.house is not None:
+            # The cells before this one are undone, so that it is the first.
+            assert _refusals(who.house) == 1, f"{who}: refused without a trace"
+        transaction.set_rollback(True)
+    who.client.cookies.clear()
+    who.client.cookies.load(cookies.replace("Set-Cookie: ", ""))
+    return Answer(word, _plain(response.content.decode(errors="replace"), target))
+
+
+#: What is new in every answer: tokens of forms, keys of clicks, the time.
+_NEW = re.compile(
+    r'(?<=csrfmiddlewaretoken" value=")\w+|(?<=X-CSRFToken": ")\w+'
+    r'|(?<=name="key" value=")[-\w]+|(?<="time":")[^"]+'
+)
+
+
+def _plain(text: str, target: Target) -> str:
+    """The answer without echoes of the id that was asked for, and without what is always new."""
+    for number in {MISSING, *target.house.ids.values()}:
+        text = re.sub(rf"(?<=[/=])(?:{number})\b", "#", text)
+    return _NEW.sub("*", text)
+
+
+def _word(row: Row, response: HttpResponse) -> str:
+    status = response.status_code
+    if status == 302 and response.headers["Location"].startswith("/login?next="):
+        return "login"
+    if row.method != "POST" or "/machine/v1/" in response.wsgi_request.path:  # type: ignore[attr-defined]
+        return "ok" if status in {200, 302} else str(status)
+    if status == 200 and row.route not in SHOWN_AT_ONCE:
+        return "form"
+    return "ok" if status in {200, 302} else str(status)
+
+
+def _refusals(house: House) -> int:
+    with agency_scope(house.agency.pk):
+        return AuditEntry.objects.filter(action="access.refused").count()
+
+
+def _expected(row: Row, who: Asker) -> set[str]:
+    if row.right == "not allowed":
+        api = row.route in API
+        return {"401" if api and not who.token else "login" if _must_sign_in(row, who) else "405"}
+    return {answer_for(row, who.name)}
+
+
+API = {row.route for row in ROWS if row.for_machines}
+OPEN = {row.route for row in ROWS if row.right == "everybody"}
+
+
+def _must_sign_in(row: Row, who: Asker) -> bool:
+    return row.route not in OPEN | API and (who.house is None or bool(who.token))
+
+
+def check(row: Row, who: Asker, world: World) -> Iterator[str]:
+    """What is wrong with one asker's cells of a row: own, missing and foreign object."""
+    other = world.away if who.house is world.home else world.home
+    own = Target(who.house or world.home)
+    answer = asked(row, who, own)
+    if answer.word not in _expected(row, who):
+        yield f"{who}, own: {answer.word}, not {_expected(row, who)}"
+    yield from _leaks(row, who, other, answer)
+    if not row.of or row.right == "not allowed" or row.route in NO_COMPARISON:
+        return
+    missing, foreign = (asked(row, who, Target(t, m)) for t, m in ((other, True), (other, False)))
+    may = _expected(row, who)
+    allowed = may if may & {"login", "401"} else {"403", "404"} if "403" in may else {"404", "form"}
+    if foreign.word not in allowed:
+        yield f"{who}, foreign: {foreign.word}, not {allowed}"
+    if foreign != missing and "login" not in may:
+        yield f"{who}: a foreign object does not answer like a missing one:" + "".join(
+            difflib.unified_diff(missing.body.splitlines(), foreign.body.splitlines(), n=0)
+        )
+    yield from _leaks(row, who, other, foreign)
+
+
+def _leaks(row: Row, who: Asker, other: House, answer: Answer) -> Iterator[str]:
+    for mark in [] if row.route == "machine-enrol" else other.marks():
+        if mark in answer.body:
+            yield f"{who}: {mark} of the other agency in the answer"
+    hidden = who.house.hidden_from(who.name) if who.house is not None else []
+    if any(name in answer.body for name in hidden):
+        yield f"{who}: a company that is not in their hands in the answer"
+
+
+@pytest.mark.parametrize("route", sorted({row.route for row in ROWS}))
+def test_everybody_gets_the_answer_of_the_table(route: str, world: World) -> None:
+    wrong = [
+        f"{row} {problem}"
+        for row in rows_of(route)
+        for who in world.askers()
+        for problem in check(row, who, world)
+    ]
+    assert wrong == []
+
+
+def test_a_right_given_to_the_wrong_role_is_found(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RIGHTS, Role.FRONT_DESK, RIGHTS[Role.FRONT_DESK] | {Act.MACHINES})
+    asker = next(who for who in world.askers() if who.name == "front_desk")
+    assert list(check(BY_NAME["machines", "GET"], asker, world)) == [
+        f"{asker}, own: ok, not {{'403'}}"
+    ]
+
+
+def test_a_selector_that_forgets_whose_companies_it_shows_is_found(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clearing.pages.board.companies_of", lambda _viewer: Company.objects.all())
+    asker = next(who for who in world.askers() if who.name == "assigned")
+    assert list(check(BY_NAME["home", "GET"], asker, world)) == [
+        f"{asker}: a company that is not in their hands in the answer"
+    ]

@@ -1,0 +1,222 @@
+"""Two agencies with the same things in them, each thing marked with whose it is."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.test import Client
+
+from agency.choices import Role
+from agency.models import Agency, Company
+from agency.scope import agency_scope
+from agency.services import agency_create, company_assign
+from clearing.choices import PeriodState
+from clearing.models import Batch, DiskPeriod, Run
+from clearing.services import batch_start
+from clearing.states import RunState
+from devices import imports
+from devices.choices import DiskKind, PasswordState
+from devices.models import EnrolmentCode, Slot, TaxDisk
+from devices.services import (
+    SlotReport,
+    disk_create,
+    enrolment_code_create,
+    machine_revoke,
+    pin_intent_open,
+    presence_note,
+)
+from tests.clearing import scenes
+from tests.clearing.machine import PlayedMachine
+from tests.conftest import NOW, Person, add_person, bureau, fictional_tax_id
+from tests.devices.import_sheets import line, sheet
+
+#: No row has this id.
+MISSING = 999_999_999
+ROLES = {
+    "owner": Role.OWNER,
+    "supervisor": Role.SUPERVISOR,
+    "assigned": Role.BOOKKEEPER,
+    "unassigned": Role.BOOKKEEPER,
+    "front_desk": Role.FRONT_DESK,
+    "client": Role.CLIENT,
+}
+
+
+@dataclass
+class House:
+    """One agency. ``mark`` stands in every text of it; ``theirs`` in those of the company that
+    nobody is assigned to; ``secrets`` are its numbers that carry no mark."""
+
+    mark: str
+    agency: Agency
+    people: dict[str, Person]
+    theirs: str = ""
+    company: Company = field(init=False)
+    other_company: Company = field(init=False)
+    disk: TaxDisk = field(init=False)
+    machines: dict[str, PlayedMachine] = field(default_factory=dict)
+    ids: dict[str, int] = field(default_factory=dict)
+    codes: dict[str, str] = field(default_factory=dict)
+    secrets: list[str] = field(default_factory=list)
+    clients: dict[str, Client] = field(default_factory=dict)
+
+    def hidden_from(self, name: str) -> list[str]:
+        """What stands in the names of the companies that this person must not see."""
+        in_hand, nobodys = f"{self.mark}在手", self.theirs
+        hidden = {"assigned": [nobodys], "client": [nobodys], "unassigned": [in_hand, nobodys]}
+        return hidden.get(name, [])
+
+    def marks(self) -> list[str]:
+        return [self.mark, *self.secrets]
+
+
+def build(mark: str, real_now: dt.datetime) -> House:
+    """An agency with companies, disks, machines, runs, a batch, a sheet."""
+    agency = agency_create(name=f"{mark}代账", practice=True)
+    people = {name: add_person(agency, role, f"{mark}{name}") for name, role in ROLES.items()}
+    house = House(mark, agency, people, theirs=f"{mark}无人")
+    house.clients = {name: Client() for name in people}
+    for name, client in house.clients.items():
+        client.force_login(people[name].user)
+    house.machines = {
+        name: PlayedMachine.enrol(agency, f"{mark}{name}")
+        for name in ("machine", "other_machine", "revoked_machine", "lost_machine")
+    }
+    house.company = _company(house, f"{mark}在手")
+    house.other_company = _company(house, house.theirs)
+    with agency_scope(agency.pk):
+        for name in ("assigned", "client"):
+            company_assign(companies=[house.company], member=people[name].member)
+    _furnish(house, real_now)
+    return house
+
+
+def _company(house: House, name: str) -> Company:
+    with agency_scope(house.agency.pk):
+        company = Company.objects.create(
+            agency=house.agency,
+            short_name=name,
+            name=f"武汉{name}有限公司",
+            tax_id=fictional_tax_id(),
+            bureau=bureau(),
+            contact=f"{name}经理",
+            phone=f"{name}电话",
+            remark=f"{name}备注",
+        )
+    house.secrets.append(company.tax_id)
+    return company
+
+
+def _disk(house: House, company: Company, **fields: Any) -> TaxDisk:
+    number = f"66{uuid.uuid4().int % 10**14:014d}"
+    with agency_scope(house.agency.pk):
+        disk = disk_create(
+            company=company,
+            kind=DiskKind.IC_CARD,
+            device_no=number,
+            device_password="12345678",
+            now=NOW,
+        )
+        if fields:
+            TaxDisk.objects.filter(pk=disk.pk).update(**fields)
+    house.secrets.append(number)
+    return disk
+
+
+def _furnish(house: House, real_now: dt.datetime) -> None:
+    machine, revoked = house.machines["machine"], house.machines["revoked_machine"]
+    lost = house.machines["lost_machine"].machine
+    disk = _disk(house, house.company)
+    ended = _disk(house, house.company)
+    waiting = _disk(house, house.company)
+    others = _disk(house, house.other_company)
+    doubted = _disk(house, house.company, password_state=PasswordState.PIN_UNKNOWN)
+    kept = _disk(house, house.company)
+    idle = scenes.period(_disk(house, house.company), PeriodState.TO_REPORT)
+    house.disk = disk
+    unknown = f"67{uuid.uuid4().int % 10**14:014d}"
+    house.secrets.append(unknown)
+    for each in (ended, waiting):
+        scenes.period(each, PeriodState.TO_REPORT)
+    for player, plugged in ((machine, disk), (revoked, ended)):
+        run = _claimed(house, player, plugged)
+        house.ids["run" if player is machine else "revoked_run"] = run.pk
+    scenes.run(waiting, RunState.WAITING, reason="disk")
+    failed = scenes.run(
+        others, RunState.FAILED, code="password_wrong", detail=f"{house.theirs}记录"
+    )
+    with agency_scope(house.agency.pk):
+        machine_revoke(machine=revoked.machine, now=real_now)
+        presence_note(
+            machine=machine.machine,
+            slots=[
+                SlotReport("A-01", disk.device_no or "", house.company.tax_id),
+                SlotReport("A-02", unknown, house.company.tax_id),
+            ],
+            version=f"{house.mark}版",
+            now=real_now,
+        )
+        assert pin_intent_open(
+            disk=kept,
+            machine=lost,
+            now=real_now - dt.timedelta(hours=1),
+            generation=0,
+            key=str(uuid.uuid4()),
+        )
+        code = enrolment_code_create(
+            agency=house.agency,
+            name=f"{house.mark}新机",
+            by=house.mark,
+            now=real_now,
+            https_only=True,
+        )
+        EnrolmentCode.objects.filter(pk=code.row.pk).update(
+            expires_at=real_now + dt.timedelta(hours=1)
+        )
+        draft = imports.draft_from_upload(
+            agency_id=house.agency.pk,
+            user_id=house.people["owner"].user.pk,
+            file_name=f"{house.mark}客户.xlsx",
+            data=sheet(line(企业名称=f"{house.mark}导入有限公司")),
+            now=NOW,
+        )
+        house.codes["code"] = code.code
+        house.ids |= {
+            "agency": house.agency.pk,
+            "company": house.company.pk,
+            "other_company": house.other_company.pk,
+            "disk": disk.pk,
+            "waiting_disk": waiting.pk,
+            "other_disk": others.pk,
+            "disk_in_doubt": doubted.pk,
+            "idle_period": idle.pk,
+            "period": DiskPeriod.objects.get(disk=waiting).pk,
+            "other_period": DiskPeriod.objects.get(disk=others).pk,
+            "batch": Run.objects.get(pk=house.ids["run"]).batch_id,
+            "other_batch": failed.batch_id,
+            "machine": machine.machine.pk,
+            "machine_lost": lost.pk,
+            "slot": Slot.objects.get(device_no=unknown).pk,
+            "draft": draft.pk,
+        }
+    house.codes["device_no"] = unknown
+
+
+def _claimed(house: House, player: PlayedMachine, disk: TaxDisk) -> Run:
+    with agency_scope(house.agency.pk):
+        started = batch_start(
+            disk_ids=[disk.pk],
+            intent="report_and_clear",
+            key=str(uuid.uuid4()),
+            started_by=f"{house.mark}会计",
+            now=NOW,
+        )
+        assert Batch.objects.filter(pk=started.batch.pk).exists()
+    disk.company = house.company
+    player.present(disk)
+    assert player.claim() is not None
+    with agency_scope(house.agency.pk):
+        return Run.objects.get(pk=player.run_id)
