@@ -43,6 +43,7 @@ _STAFF = frozenset(
         Act.ENTER_PASSWORD,
         Act.CUSTODY,
         Act.REVIEW,
+        Act.OPEN_BACKUP,
     }
 )
 _LEAD = _STAFF | {
@@ -53,6 +54,7 @@ _LEAD = _STAFF | {
     Act.PAUSE,
     Act.MACHINES,
     Act.SEE_AUDIT,
+    Act.KEEP_BACKUPS,
 }
 RIGHTS: dict[Role, frozenset[Act]] = {
     Role.OWNER: _LEAD | {Act.EXPORT_AUDIT, Act.MEMBERS},

@@ -36,6 +36,8 @@ class Act(models.TextChoices):
     EXPORT_AUDIT = "export_audit", _("导出操作留痕")
     MEMBERS = "members", _("管理成员")
     CUSTODY = "custody", _("收还盘")
+    OPEN_BACKUP = "open_backup", _("查看备份")
+    KEEP_BACKUPS = "keep_backups", _("管理备份")
 
 
 class TaxpayerKind(models.TextChoices):
@@ -123,6 +125,14 @@ class Action(models.TextChoices):
     PERIOD_UNFILED = "period.unfiled", _("撤销已申报标记")
     PERIOD_BY_HAND = "period.by_hand", _("人工登记")
     DEADLINE_CHANGED = "deadline.changed", _("调整申报期限")
+    BACKUP_OPENED = "backup.opened", _("查看备份")
+    BACKUP_DOWNLOADED = "backup.downloaded", _("下载备份")
+    BACKUP_DAMAGED = "backup.damaged", _("备份打不开")
+    BACKUP_DELETED = "backup.deleted", _("备份到期删除")
+    BACKUPS_CHECKED = "backups.checked", _("核验备份")
+    BACKUPS_HELD = "backups.held", _("冻结备份")
+    BACKUPS_HOLD_LIFTED = "backups.hold_lifted", _("解除备份冻结")
+    BACKUP_YEARS_CHANGED = "backups.years_changed", _("调整备份保存年限")
 
 
 def actions() -> list[tuple[str, Any]]:

@@ -18,6 +18,9 @@ from agency.choices import (
 )
 from agency.tenancy import TenantForeignKey, TenantModel
 
+# 会计档案管理办法 (财政部、国家档案局令第 79 号): tax returns and their like, ten years.
+BACKUP_YEARS_BY_LAW = 10
+
 
 class User(AbstractUser):
     """A person who can sign in; what they may do hangs on their memberships."""
@@ -41,12 +44,19 @@ class Agency(models.Model):
     # A practice agency may use simulated disks and the stand-in bureau, and says so on every page.
     practice = models.BooleanField(_("练习机构"), default=False)
     bookkeepers_may_import = models.BooleanField(_("记账会计可以导入客户"), default=False)
+    backup_years = models.PositiveSmallIntegerField(_("备份保存年限"), default=BACKUP_YEARS_BY_LAW)
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = AgencyManager()
 
     class Meta:
         verbose_name = _("代账机构")
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(backup_years__gte=BACKUP_YEARS_BY_LAW, backup_years__lte=100),
+                name="backups_kept_as_the_law_asks",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name

@@ -26,6 +26,10 @@ class SealError(ValueError):
     """A sealed value or a key ring that cannot be used; the text never holds a secret."""
 
 
+class UnknownKey(SealError):
+    """Sealed with a key that the ring does not hold."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeyRing:
     """Named 32-byte keys, newest first."""
@@ -75,7 +79,7 @@ class KeyRing:
         end = 3 + sealed[2]
         key = dict(self.keys).get(sealed[3:end].decode(errors="replace"))
         if key is None:
-            raise SealError("封存所用的密钥不在密钥环中")
+            raise UnknownKey("封存所用的密钥不在密钥环中")
         try:
             return AESGCM(key).decrypt(
                 sealed[end : end + _NONCE], sealed[end + _NONCE :], context.encode()

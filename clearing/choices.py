@@ -65,3 +65,13 @@ class EvidenceKind(models.TextChoices):
     BUREAU = "bureau", _("税局答复")
     FILING = "filing", _("申报情况")
     PASSWORD = "password", _("口令答复")
+
+
+class BackupProblem(models.TextChoices):
+    """What a look at a backup found wrong; the label completes 此备份…"""
+
+    MISSING = "missing", _("文件不见了")
+    DAMAGED = "damaged", _("文件已损坏")
+    FOREIGN = "foreign", _("文件属于另一只税盘")
+    SWAPPED = "swapped", _("内容与登记的摘要不符")
+    NO_KEY = "no_key", _("封存它的密钥不在密钥环中")

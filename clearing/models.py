@@ -6,9 +6,17 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from agency.models import Bureau
+from agency.models import Bureau, Company
 from agency.tenancy import TenantForeignKey, TenantModel
-from clearing.choices import By, EvidenceKind, FilingState, Intent, PeriodState, Stage
+from clearing.choices import (
+    BackupProblem,
+    By,
+    EvidenceKind,
+    FilingState,
+    Intent,
+    PeriodState,
+    Stage,
+)
 from clearing.states import OPEN, Reason, RunState
 from clearing.stops import BureauOutage as BureauOutage
 from clearing.stops import BureauPause as BureauPause
@@ -238,7 +246,12 @@ class Backup(TenantModel):
     size = models.PositiveIntegerField()
     storage_name = models.CharField(max_length=200)
     created_at = models.DateTimeField()
+    # When it was read last and found whole; ``problem`` says what the last look found instead.
     verified_at = models.DateTimeField()
+    looked_at = models.DateTimeField(null=True)
+    problem = models.CharField(max_length=9, choices=BackupProblem, blank=True)
+    # Past its time: the row stays, the content goes (``storage_name`` is empty once it is gone).
+    deleted_at = models.DateTimeField(null=True)
     simulated = models.BooleanField(default=False)
 
     class Meta:
@@ -248,6 +261,31 @@ class Backup(TenantModel):
                 fields=["agency", "attempt", "sha256"], name="one_backup_per_content"
             )
         ]
+
+
+class BackupHold(TenantModel):
+    """A company's backups are held (冻结): nothing of them is deleted, whatever their age."""
+
+    company = TenantForeignKey(Company, on_delete=models.PROTECT, related_name="backup_holds")
+    reason = models.CharField(_("原因"), max_length=200)
+    set_by = models.CharField(max_length=100)
+    set_at = models.DateTimeField()
+    lifted_by = models.CharField(max_length=100, blank=True)
+    lifted_at = models.DateTimeField(null=True)
+    lift_reason = models.CharField(_("解除原因"), max_length=200, blank=True)
+
+    class Meta:
+        verbose_name = _("备份冻结")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["agency", "company"],
+                condition=Q(lifted_at__isnull=True),
+                name="one_hold_per_company",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class Evidence(TenantModel):

@@ -9,12 +9,18 @@ from django.db import DatabaseError
 
 from agency.access import due_agencies
 from agency.clock import now, real_now
+from agency.models import Agency
 from agency.scope import agency_scope
+from agency.selectors import every_agency
+from clearing.services import retention
 from clearing.services import sweep as sweeping
+from clearing.services.backup_check import check_agency
 
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 2.0
+# Of each agency's backups, so many are looked at every night, those not seen for longest first.
+CHECKED_A_NIGHT = 500
 
 
 @shared_task(name="clearing.sweep", ignore_result=True)
@@ -28,3 +34,21 @@ def sweep() -> None:
         except DatabaseError:
             # One agency's trouble is not the others'; the next round tries again.
             log.exception("sweep of agency %s failed", agency_id)
+
+
+@shared_task(name="clearing.keep_backups", ignore_result=True)
+def keep_backups() -> None:
+    """Every night: delete what is past its time and not held, and look at some of the rest."""
+    for agency_id in every_agency():
+        try:
+            agency = Agency.objects.get(pk=agency_id)
+            with agency_scope(agency_id):
+                retention.close_expired(agency=agency, now=real_now())
+            with agency_scope(agency_id):
+                retention.remove_closed()
+            result = check_agency(agency_id, now=real_now, most=CHECKED_A_NIGHT)
+        except (DatabaseError, OSError):
+            log.exception("backups of agency %s could not be looked after", agency_id)
+            continue
+        if not result.ok:
+            log.error("agency %s: %s backups are not whole", agency_id, len(result.bad))

@@ -4,6 +4,7 @@ from django.urls import include, path
 
 from clearing.pages import (
     actions,
+    backups,
     batch,
     board,
     bureaus,
@@ -27,6 +28,10 @@ urlpatterns = [
     path("disks/<int:disk_id>/start", desk.start, name="disk-start"),
     path("periods/<int:disk_period_id>/by-hand", by_hand.page, name="by-hand"),
     path("bureaus", bureaus.page, name="bureaus"),
+    path("backups", backups.index, name="backups"),
+    path("backups/<int:backup_id>", backups.page, name="backup"),
+    path("backups/<int:backup_id>/download", backups.download, name="backup-download"),
+    path("companies/<int:company_id>/backup-hold", backups.hold, name="backup-hold"),
     path("failures", failures.page, name="failures"),
     path("batches", batch.index, name="batch-list"),
     path("batches/<int:batch_id>", batch.page, name="batch"),

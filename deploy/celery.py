@@ -6,6 +6,7 @@ import os
 
 import django
 from celery import Celery
+from celery.schedules import crontab
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deploy.settings")
 django.setup()  # the bell, which is asked below, stands beside the models
@@ -32,6 +33,7 @@ app.conf.update(
             "schedule": 60.0,
             "options": {"expires": 50},
         },
+        "keep-backups": {"task": "clearing.keep_backups", "schedule": crontab(hour=2, minute=40)},
     },
 )
 app.autodiscover_tasks(["agency", "clearing"])

@@ -26,6 +26,7 @@ NAVIGATION = (
     ("unknown-disks", _("未登记税盘"), Act.ENTER_PASSWORD),
     ("machines", _("读盘机"), Act.MACHINES),
     ("bureaus", _("税局"), Act.PAUSE),
+    ("backups", _("备份"), Act.KEEP_BACKUPS),
     ("audit", _("操作留痕"), Act.SEE_AUDIT),
 )
 

@@ -14,6 +14,7 @@ from agency.models import Company
 from clearing.pages.chosen import period_of
 from clearing.periods import current_period
 from clearing.selectors import company as read
+from clearing.selectors.backups import hold_of
 from clearing.selectors.confirmation import ActionKind
 from clearing.selectors.deadlines import window_of
 
@@ -49,6 +50,8 @@ def page(request: HttpRequest, company_id: int) -> HttpResponse:
             "may_enter_password": viewer.may(Act.ENTER_PASSWORD),
             "may_way_out": viewer.may(Act.PIN_WAY_OUT),
             "may_by_hand": viewer.may(Act.BY_HAND),
+            "hold": hold_of(company),
+            "may_keep_backups": viewer.may(Act.KEEP_BACKUPS),
             "may_see_audit": viewer.may(Act.SEE_AUDIT),
         },
     )

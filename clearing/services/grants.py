@@ -20,9 +20,9 @@ from clearing.models import Attempt, Backup, DiskPeriod, Evidence, Hold, Run
 from clearing.outcomes import quiet_for
 from clearing.periods import period_row
 from clearing.selectors.stops import stopped_runs
+from clearing.services.backups import keep_backup
 from clearing.services.claims import limits_now
 from clearing.services.facts import Fact, Held, take
-from clearing.services.packages import keep_backup
 from clearing.states import RunState
 from clearing.wire import Denial
 from devices.models import Machine, TaxDisk
@@ -176,7 +176,7 @@ def _backed_up(held: Held) -> bool:
     return (
         attempt.backup_after is not None
         and attempt.backup_after == attempt.last_read
-        and Backup.objects.filter(attempt=attempt).exists()
+        and Backup.objects.filter(attempt=attempt, deleted_at__isnull=True).exists()
     )
 
 

@@ -33,6 +33,8 @@ EXPECTED: dict[Act, str] = {
     Act.EXPORT_AUDIT: "O",
     Act.MEMBERS: "O",
     Act.CUSTODY: "OSBF",
+    Act.OPEN_BACKUP: "OSB",
+    Act.KEEP_BACKUPS: "OS",
 }
 LETTERS = {
     Role.OWNER: "O",

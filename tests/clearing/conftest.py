@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 from django.db.models import Model
+from pytest_django import Settings
 
 from agency.models import Agency
 from agency.scope import agency_scope
@@ -29,6 +31,17 @@ def _on_the_ninth_of_november(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def machine(agency: Agency) -> PlayedMachine:
     return PlayedMachine.enrol(agency)
+
+
+@pytest.fixture
+def storage(settings: Settings, tmp_path: Path) -> Path:
+    """A storage folder of the test's own: files of no other test lie in it."""
+    ours = {**settings.STORAGES["default"]["OPTIONS"], "location": tmp_path}
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "default": {**settings.STORAGES["default"], "OPTIONS": ours},
+    }
+    return tmp_path
 
 
 StartBatch = Callable[..., list[Run]]

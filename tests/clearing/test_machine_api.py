@@ -15,7 +15,7 @@ from agency.models import Agency, AuditEntry
 from agency.scope import agency_scope
 from clearing.models import Attempt, Backup, DiskPeriod, Evidence, Run, StageResult
 from clearing.services import run_cancel
-from clearing.services.packages import open_backup
+from clearing.services.backups import look
 from devices.models import Machine, Slot, TaxDisk
 from devices.services import machine_revoke
 from tests.clearing.conftest import StartBatch
@@ -43,7 +43,7 @@ def test_a_whole_run_ends_cleared_by_us_with_backup_evidence_and_trail(
         assert not row.confirm_owed
         assert row.statistics == {"025": {"n": 3}}
         backup = Backup.objects.get(run=run)
-        assert open_backup(backup, disk) == b"{}"
+        assert look(backup, disk).content == b"{}"
         actions = set(AuditEntry.objects.values_list("action", flat=True))
         assert actions >= {
             Action.BATCH_STARTED,
@@ -205,7 +205,7 @@ def test_a_torn_backup_file_is_written_again(
         file.write(b"torn")
     assert machine.keep(b"whole").status_code == 200
     with agency_scope(agency.pk):
-        assert open_backup(backup, disk) == b"whole"
+        assert look(backup, disk).content == b"whole"
 
 
 def test_permission_needs_the_right_disk_identified_under_this_claim(
