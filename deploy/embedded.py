@@ -91,6 +91,14 @@ class _Server(ABC):
             self._lock.close()
             self._lock = None
 
+    def crash(self) -> None:
+        """SIGKILL, as when it crashes; :meth:`start` starts it again."""
+        pid = first_number(self._pid_file)
+        if self._process is None or pid is None or not works_in(pid, self._working_dir):
+            raise EmbeddedError(f"{self.name} does not run.")
+        os.kill(pid, signal.SIGKILL)
+        self.stop()
+
     @property
     @abstractmethod
     def _pid_file(self) -> Path: ...
@@ -284,6 +292,9 @@ class EmbeddedValkey(_Server):
     name = "Valkey"
     stop_signals = "TERM"
 
+    #: Address and port to listen on besides the socket: in a private network namespace only.
+    listen: tuple[str, int] | None = None
+
     def __init__(self, data_dir: Path, socket_path: Path, *, durable: bool = True) -> None:
         """``durable=False``, for tests: the append-only file is left to the system to write."""
         super().__init__(data_dir, socket_path, durable=durable)
@@ -324,6 +335,9 @@ class EmbeddedValkey(_Server):
             "maxmemory-policy": "noeviction",
             "set-proc-title": "no",
         }
+        if self.listen is not None:
+            host, port = self.listen
+            settings |= {"bind": host, "port": str(port), "protected-mode": "no"}
         text = "".join(f"{name} {value}\n" for name, value in settings.items())
         (self.data_dir / "valkey.conf").write_text(text, encoding="utf-8")
 

@@ -14,7 +14,7 @@ import secrets
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Self
@@ -55,7 +55,8 @@ class Stack:
     """Everything of one run folder. ``world`` lies in the folder before the start, or is written
     by ``prepare``: the commands (arguments of Python) between database and web, with the owner's
     rights on the database, which also write the configurations of ``machines``.
-    ``pcsc``: the disks of each machine sit in readers of real pcscd (:mod:`deploy.readers`).
+    ``pcsc``: the disks of each machine sit in readers of real pcscd (:mod:`deploy.readers`); names
+    of machines: of these alone.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Stack:
         limits_scale: float = 1.0,
         port: int = 0,
         durable: bool = True,
-        pcsc: bool = False,
+        pcsc: bool | Collection[str] = False,
     ) -> None:
         self.places = Places(root.absolute())
         self.machines = tuple(machines)
@@ -82,6 +83,7 @@ class Stack:
         self.pcsc = pcsc
         self.readers: dict[str, PcscRack] = {}
         self._components: dict[str, list[WorldDisk]] = {}
+        self.host = self.bureau_host = HOST
         self.port = port or free_port()
         self.bureau_port = free_port()
         root = self.places.root
@@ -97,11 +99,15 @@ class Stack:
 
     @property
     def url(self) -> str:
-        return f"http://{HOST}:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def bureau_url(self) -> str:
-        return f"http://{HOST}:{self.bureau_port}/"
+        return f"http://{self.bureau_host}:{self.bureau_port}/"
+
+    def inside(self, name: str) -> list[str]:
+        """The words before a process's command that make it one of another place; here none."""
+        return []
 
     def take(self) -> None:
         """Make the run folder ours. Raises EmbeddedError while another stack has it."""
@@ -136,7 +142,7 @@ class Stack:
             "QINGKA_SEAL_KEYS": keys["seal_keys"],
             "QINGKA_DATABASE_URL": self.postgres.url(APP, _DATABASE),
             "QINGKA_REDIS_URL": self.valkey.url,
-            "QINGKA_ALLOWED_HOSTS": f"{HOST},localhost",
+            "QINGKA_ALLOWED_HOSTS": f"{self.host},localhost",
             "QINGKA_STORAGE_DIR": str(self.places.storage),
             "QINGKA_CLOCK_OFFSET": str(self.clock_offset),
             "QINGKA_LIMITS_SCALE": str(self._limits_scale),
@@ -193,14 +199,13 @@ class Stack:
 
     def _start_simulated(self) -> None:
         plain, world = _plain_environment(), ("--world", str(self.places.world))
-        place = ("--dir", str(self.places.bureau), "--port", str(self.bureau_port))
         clock = ("--clock-offset", str(self.clock_offset))
-        self._start("bureau", ("-m", "clearing.bureau.standin", *world, *place, *clock), plain)
+        self._start_bureau()
         for number, name in enumerate(self.machines):
             place = ("--dir", str(self.places.disks), "--machine", name)
             where = ("--socket", str(self.places.rack_socket(name)))
             rack = ("-m", "devices.simulator.rack", *world, *place, *where)
-            readers = self._readers_of(name, number) if self.pcsc else None
+            readers = self._readers_of(name, number) if self._has_pcsc(name) else None
             if readers is None:
                 self._start(f"rack-{name}", rack, plain)
             else:
@@ -211,8 +216,19 @@ class Stack:
                 self._components[name] = disks
                 port = self.places.component_port(name)
                 port.unlink(missing_ok=True)
-                component = ("-m", "devices.simulator.component", *world, *place, *clock)
+                reach = ("--reach", self.bureau_host)
+                component = ("-m", "devices.simulator.component", *world, *place, *clock, *reach)
                 self._start(f"component-{name}", (*component, "--port-file", str(port)), plain)
+
+    def _start_bureau(self) -> None:
+        where = ("--host", self.bureau_host, "--port", str(self.bureau_port))
+        place = ("--world", str(self.places.world), "--dir", str(self.places.bureau))
+        clock = ("--clock-offset", str(self.clock_offset))
+        bureau = ("-m", "clearing.bureau.standin", *place, *where, *clock)
+        self._start("bureau", bureau, _plain_environment())
+
+    def _has_pcsc(self, name: str) -> bool:
+        return self.pcsc if isinstance(self.pcsc, bool) else name in self.pcsc
 
     def _plugged(self, name: str, wanted: Callable[[str], bool]) -> list[WorldDisk]:
         """The disks of a machine that are in a slot at the start, of the kinds wanted."""
@@ -245,7 +261,7 @@ class Stack:
 
     def _start_web(self) -> None:
         size = ("--workers", "2", "--threads", "12", "--keep-alive", "5", "--log-level", "warning")
-        web = ("-m", "gunicorn", "deploy.wsgi", "--bind", f"{HOST}:{self.port}", *size)
+        web = ("-m", "gunicorn", "deploy.wsgi", "--bind", f"{self.host}:{self.port}", *size)
         self._start("web", web, self.environment())
 
     def _start_server_worker(self) -> None:
@@ -266,6 +282,10 @@ class Stack:
 
     def kill_machine(self, name: str) -> None:
         """SIGKILL of a reader machine's program; its runs die with it, its disks do not."""
+        self.kill(name)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL of a process and all of its group."""
         self._children.pop(name).kill()
 
     def _start(
@@ -280,6 +300,7 @@ class Stack:
         if self._tail is None:
             raise StackError("the run folder is not taken")
         log = self.places.logs / f"{name}.log"
+        inside = (*self.inside(name), *inside)
         tail = self._tail.fileno()
         child = Child.start(name, arguments, environment, log=log, tail=tail, inside=inside)
         self._children[name] = child
@@ -299,7 +320,7 @@ class Stack:
         """Until web, bureau, racks and components answer. Raises StackError."""
         asked: list[tuple[str, Callable[[], bool]]] = [
             ("web", lambda: _web_answers(f"{self.url}/healthz")),
-            ("bureau", lambda: _port_answers(self.bureau_port)),
+            ("bureau", lambda: _port_answers(self.bureau_host, self.bureau_port)),
         ]
         asked += [
             (f"rack-{name}", lambda name=name: _socket_answers(self.places.rack_socket(name)))  # type: ignore[misc]
@@ -375,9 +396,9 @@ def _web_answers(url: str) -> bool:
         return False
 
 
-def _port_answers(port: int) -> bool:
+def _port_answers(host: str, port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 def _socket_answers(path: Path) -> bool:

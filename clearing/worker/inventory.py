@@ -35,6 +35,9 @@ log_ = logging.getLogger(__name__)
 INTERVAL_SECONDS = 15.0
 #: How often a disk that cannot be seen is asked who it is.
 BLIND_SECONDS = 600.0
+#: An empty slot that cannot be looked into is asked so many intervals apart, for a person may have
+#: plugged something in; one of a group is not, because asking switches the box.
+_EMPTY_INTERVALS = 2
 #: A slot given up to a person is still asked, in so many intervals.
 _GIVEN_UP_INTERVALS = 20
 _LOOK_SECONDS = 0.5
@@ -208,7 +211,10 @@ class Inventory:
         known = self._known.get(slot)
         if known is None or known["problem"] in _PASSING:
             return since >= self._interval
-        return self._occupants[slot] == BLIND and since >= BLIND_SECONDS
+        if self._occupants[slot] != BLIND:
+            return False
+        empty = not known["device_no"] and self._config.hardware.group_of(slot) is None
+        return since >= (_EMPTY_INTERVALS * self._interval if empty else BLIND_SECONDS)
 
     def _probe_now(self, wanted: Mapping[str, str]) -> None:
         try:

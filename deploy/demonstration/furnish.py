@@ -7,6 +7,7 @@ made new. To be imported after ``django.setup()``.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 from django.core.management import CommandError, call_command
@@ -19,16 +20,23 @@ from agency.services import agency_create, company_assign, member_add
 from deploy.demonstration import own_list
 from deploy.demonstration.people import AGENCY, CLIENT_SHORT_NAME, PEOPLE, accounts_of
 from deploy.demonstration.places import Places
-from deploy.demonstration.scenario import DISTRICTS, MACHINES, bureau_code, bureau_name
+from deploy.demonstration.scenario import DISTRICTS, bureau_code, bureau_name
 from devices.broker import grant_account, prefix_of
 from devices.models import Machine
 from devices.services import machine_create
 
-_PARALLEL = 8
-
 
 @transaction.atomic
-def furnish(places: Places, *, server: str, bureau: str, sheet: Path, own: bool) -> None:
+def furnish(
+    places: Places,
+    *,
+    server: str,
+    bureau: str,
+    sheet: Path,
+    own: bool,
+    machines: Sequence[str],
+    parallel: int,
+) -> None:
     """``server``, ``bureau``: their addresses of this start. ``own``: the sheet is not the sample,
     and the world is made from it. Raises CommandError for a sheet with errors."""
     _bureaus(bureau)
@@ -46,8 +54,8 @@ def furnish(places: Places, *, server: str, bureau: str, sheet: Path, own: bool)
                 own_list.stand_in(agency, sheet, places)
             _show_to_client()
     with agency_scope(agency.pk):
-        for name in MACHINES:
-            _machine(agency, name, places, server)
+        for name in machines:
+            _machine(agency, name, places, server, parallel)
 
 
 def _bureaus(address: str) -> None:
@@ -77,12 +85,12 @@ def _show_to_client() -> None:
         company_assign(companies=[company], member=Membership.objects.get(role=Role.CLIENT))
 
 
-def _machine(agency: Agency, name: str, places: Places, server: str) -> None:
+def _machine(agency: Agency, name: str, places: Places, server: str, parallel: int) -> None:
     """A reader machine with its configuration. Its token exists only there: the file is written
     before the transaction ends, so that none is ever lost."""
     machine = Machine.objects.filter(name=name).first()
     if machine is None:
-        made = machine_create(agency=agency, name=name, parallel=_PARALLEL, simulated=True)
+        made = machine_create(agency=agency, name=name, parallel=parallel, simulated=True)
         machine, token = made.machine, made.token
     else:
         token = tomllib.loads(places.machine_config(name).read_text(encoding="utf-8"))["token"]
@@ -92,5 +100,5 @@ def _machine(agency: Agency, name: str, places: Places, server: str) -> None:
         token=token,
         broker=grant_account(machine),
         prefix=prefix_of(machine.broker_account),
-        parallel=_PARALLEL,
+        parallel=parallel,
     )

@@ -6,7 +6,7 @@ database.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -19,10 +19,16 @@ class PressError(RuntimeError):
     """The pages did not let it; the text is what they said."""
 
 
-def press(server: str, username: str, password: str) -> str:
-    """Start report and clear for every client; the address of what was started.
-
-    Raises PressError or httpx.HTTPError."""
+def press(
+    server: str,
+    username: str,
+    password: str,
+    *,
+    action: str = "report_and_clear",
+    companies: Sequence[int] = (),
+) -> str:
+    """Start ``action`` for these clients, for every client when none is named; the address of what
+    was started. Raises PressError or httpx.HTTPError."""
     with httpx.Client(
         base_url=server,
         trust_env=False,
@@ -34,7 +40,8 @@ def press(server: str, username: str, password: str) -> str:
         signed_in = _send(browser, browser.get("/login"), "password", login)
         if signed_in.url.path == "/login":
             raise PressError("不能登录 (could not sign in)")
-        question = {"action": "report_and_clear", "all": "1"}
+        ids = ",".join(map(str, companies))
+        question = {"action": action, **({"company": ids} if ids else {"all": "1"})}
         answer = _send(browser, browser.get("/act/confirm", params=question), "key", {})
         if "batch" not in answer.url.params:
             raise PressError(_messages(answer) or f"没有开始批次 (nothing started): {answer.url}")

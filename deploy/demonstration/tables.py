@@ -14,7 +14,7 @@ from django.db.models import Max, Min, Sum
 from agency import audit
 from agency.choices import Action
 from agency.clock import real_now
-from agency.models import Agency, AuditEntry, Membership
+from agency.models import Agency, AuditEntry, Company, Membership
 from agency.scope import agency_scope
 from clearing.choices import EvidenceKind
 from clearing.models import Backup, Batch, DiskPeriod, Evidence, Run, StageResult
@@ -84,6 +84,12 @@ def people() -> list[tuple[str, str, str]]:
             (member.user.username, member.name, member.get_role_display())
             for member in Membership.objects.select_related("user").order_by("pk")
         ]
+
+
+def companies() -> dict[str, int]:
+    """Tax id → id of every client."""
+    with agency_scope(agency_id()):
+        return dict(Company.objects.values_list("tax_id", "pk"))
 
 
 def started() -> bool:

@@ -7,7 +7,8 @@ end on SIGTERM. ``/SKServer/SKDo`` takes device documents, ``/SKServer/OperateNe
 documents, ``/_control`` plugs, pulls and sets faults (JSON). What is in DIR wins over the world
 file, so it goes on where it was killed. The port stands in the port file once calls are taken.
 
-Must never: carry anything to an address that is not this machine, or log a document.
+Must never: carry anything to an address that is neither this machine nor named by ``--reach`` (the
+stand-in bureau of a private network namespace), or log a document.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import socket
 import socketserver
 import sys
 import threading
+from collections.abc import Collection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +31,7 @@ from devices.protocol import business_xml, operate_net
 from devices.protocol.envelope import SIZE_LIMIT
 from devices.protocol.failures import Failure
 from devices.simulator.component_faults import ComponentFault
-from devices.simulator.component_net import carry
+from devices.simulator.component_net import LOCAL, carry
 from devices.simulator.component_rack import ComponentRack, ComponentRefusal, Dropped
 from devices.simulator.store import StoreDamaged
 from devices.simulator.world import World
@@ -47,8 +49,9 @@ class ComponentServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, port: int, rack: ComponentRack) -> None:
+    def __init__(self, port: int, rack: ComponentRack, reach: Collection[str] = LOCAL) -> None:
         self.rack = rack
+        self.reach = reach
         super().__init__((HOST, port), Handler)
 
     @property
@@ -86,7 +89,8 @@ class Handler(BaseHTTPRequestHandler):
             if self.path == DEVICE_PATH:
                 self._device(rack, body)
             elif self.path == operate_net.PATH:
-                reply = carry(rack, operate_net.read_call(body))
+                reach = cast(ComponentServer, self.server).reach
+                reply = carry(rack, operate_net.read_call(body), reach)
                 self._send(200, operate_net.build_reply(reply))
             elif self.path == CONTROL_PATH:
                 # A web page cannot send this type here without being asked first.
@@ -163,6 +167,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port-file", type=Path, help="就绪后写入端口的文件")
     parser.add_argument("--single", action="store_true", help="一台机器只认一只盘的组件")
     parser.add_argument("--clock-offset", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument(
+        "--reach", action="append", default=[], metavar="HOST", help="模拟税局的另一个地址"
+    )
     options = parser.parse_args(arguments)
     try:
         options.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -175,7 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
             single=options.single,
             clock_offset=options.clock_offset,
         )
-        server = ComponentServer(options.port, rack)
+        server = ComponentServer(options.port, rack, {*LOCAL, *options.reach})
     except (OSError, ValueError, KeyError, TypeError, ComponentRefusal, StoreDamaged) as error:
         print(f"component: {error}", file=sys.stderr)
         return 2

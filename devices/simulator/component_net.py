@@ -1,12 +1,14 @@
 """OperateNet of the stand-in component (模拟): bureau documents under the disk's certificate.
 
 Owns the check of the certificate password and the way to the bureau's address, which must be on
-this machine: the stand-in bureau.
+this machine, or named when the component was started: the stand-in bureau.
 
 Must never: look into a document, or carry one anywhere else.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import httpx
 
@@ -18,7 +20,7 @@ from devices.simulator.component_rack import ComponentRack
 #: Room for base64 and the envelope around a reply.
 _CARRIED_LIMIT = SIZE_LIMIT * 3 // 4 - 4096
 _SECONDS = 60.0
-_LOCAL = ("127.0.0.1", "localhost")
+LOCAL = ("127.0.0.1", "localhost")
 
 NO_CERTIFICATE = ("112", "(模拟) 没有证书")
 NO_CONNECTION = ("-960011101", "(模拟) 连接税局失败")
@@ -26,9 +28,9 @@ NO_REPLY = ("-960011102", "(模拟) 税局没有应答")
 BAD_STATUS = ("-960011103", "(模拟) 税局服务不可用")
 
 
-def carry(rack: ComponentRack, call: NetCall) -> NetReply:
+def carry(rack: ComponentRack, call: NetCall, reach: Collection[str] = LOCAL) -> NetReply:
     """Carry one document there and the answer back."""
-    if call.address not in _LOCAL:
+    if call.address not in reach:
         return NetReply(*NO_CONNECTION)
     if not call.certificate_password:
         return NetReply(*NO_CERTIFICATE)

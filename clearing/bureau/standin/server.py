@@ -1,8 +1,8 @@
-"""The stand-in bureau's HTTP face, on 127.0.0.1 and nowhere else.
+"""The stand-in bureau's HTTP face, on 127.0.0.1 unless told otherwise.
 
 Owns the socket, the size and time limits of a request, and how a call ends that is not answered.
 It decides nothing (:mod:`.service`). It asks for no credential: what it holds is simulated, and
-only this machine can reach it.
+only this machine can reach it. Another address is for a private network namespace.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, port: int, service: Service) -> None:
+    def __init__(self, port: int, service: Service, host: str = HOST) -> None:
         self.service = service
-        super().__init__((HOST, port), Handler)
+        super().__init__((host, port), Handler)
 
     def server_bind(self) -> None:
         """Without HTTPServer's look-up of the host's name, which can take seconds offline."""
@@ -99,6 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--world", type=Path, required=True, help="world file (JSON)")
     parser.add_argument("--dir", type=Path, required=True, help="where its state is kept")
+    parser.add_argument("--host", default=HOST, help="another address of this machine")
     parser.add_argument("--port", type=int, default=0, help="0: any free port")
     parser.add_argument("--port-file", type=Path, help="the port is written there when ready")
     parser.add_argument("--clock-offset", type=float, default=0, metavar="SECONDS")
@@ -106,12 +107,14 @@ def main(arguments: list[str] | None = None) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     service = Service(World.load(options.world), options.dir, clock_offset=options.clock_offset)
-    with Server(options.port, service) as server:
+    with Server(options.port, service, options.host) as server:
         if options.port_file is not None:
             temporary = options.port_file.with_name(options.port_file.name + ".tmp")
             temporary.write_text(f"{server.server_port}\n")
             temporary.replace(options.port_file)
-        log.info("模拟税局 http://%s:%d %s", HOST, server.server_port, service.now().isoformat())
+        log.info(
+            "模拟税局 http://%s:%d %s", options.host, server.server_port, service.now().isoformat()
+        )
         try:
             server.serve_forever()
         except KeyboardInterrupt:

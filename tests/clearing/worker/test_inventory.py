@@ -12,11 +12,11 @@ import pytest
 from clearing.worker.client import ServerClient
 from clearing.worker.config import MachineConfig
 from clearing.worker.hardware import Hardware
-from clearing.worker.inventory import Inventory, Slot
+from clearing.worker.inventory import EMPTY, Inventory, Slot
 from clearing.worker.overseer import Verdict
 from clearing.worker.places import Places
 from clearing.worker.prober import probe_slots
-from clearing.worker.readers import readers_of
+from clearing.worker.readers import BLIND, readers_of
 from clearing.worker.runner import Runner
 from devices.simulator.rack_faults import Mode
 from tests.clearing.worker.house import House
@@ -244,3 +244,51 @@ def test_a_child_that_never_answers_a_probe_marks_its_slot(house: House) -> None
     )
     assert found == {}  # it never came to the slot: nothing is known of the reader
     assert not house.places.is_marked(house.alices.slot)
+
+
+class BlindSlot:
+    """A probe and readers of one slot that cannot be looked into, and who is really there."""
+
+    def __init__(self, slot: str) -> None:
+        self._slot = slot
+        self.there: Slot = dict(EMPTY)
+        self.asked = 0
+
+    def look(self) -> Mapping[str, str]:
+        return {self._slot: BLIND}
+
+    def close(self) -> None:
+        pass
+
+    def __call__(
+        self, config: MachineConfig, slots: list[str], places: Places
+    ) -> Mapping[str, Slot]:
+        self.asked += 1
+        return {self._slot: dict(self.there)}
+
+
+def test_a_disk_plugged_in_behind_a_component_is_found_within_a_minute(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the storm: the slot had been empty when the machine started, and the disk stayed
+    unseen for ten minutes."""
+    passed = 0.0
+    monkeypatch.setattr("clearing.worker.inventory.steady", lambda: 1000.0 + passed)
+    slot = BlindSlot(house.alices.slot)
+    with house.client() as client:
+        runner = PlayedRunner(house, client)
+        inventory = Inventory(house.config, client, house.places, runner, probe=slot, readers=slot)
+
+        def look() -> str:
+            inventory.step()
+            if inventory._prober is not None:
+                inventory._prober.join()
+            return str(inventory.slots()[0]["device_no"])
+
+        assert look() == ""
+        slot.there["device_no"] = "661900000006"
+        passed = 60.0
+        assert look() == "661900000006"
+        passed = 120.0
+        look()
+        assert slot.asked == 2  # who is known is not asked again and again

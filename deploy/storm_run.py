@@ -1,0 +1,435 @@
+"""The storm: an agency's disks are cleared while everything around them is killed, cut and swapped.
+
+``deploy/storm [--disks N] [--minutes M] [--seed S] [--no-namespaces] [--json FILE] [--keep]``. All
+real processes (PostgreSQL, Valkey, web, sweeper, stand-in bureau, pcscd, reader machines), each
+reader machine in a network namespace of its own. Owns the order of events, from the empty folder to
+the report. The accidents are drawn before the first process starts (:mod:`.weather.schedule`).
+Status 0: no violation; 1: violations; 2: the storm itself could not be played.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import logging
+import os
+import random
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import httpx
+from rich.console import Console
+
+from deploy import readers
+from deploy.demonstration.child import ROOT
+from deploy.demonstration.people import accounts_of
+from deploy.demonstration.play import Play
+from deploy.demonstration.press import PressError, press
+from deploy.demonstration.scenario import Case
+from deploy.demonstration.sheet import write_sheet
+from deploy.embedded import EmbeddedError
+from deploy.private import private_folder
+from deploy.stack import StackError
+from deploy.weather import network
+from deploy.weather.house import House
+from deploy.weather.scene import Scene, set_scene
+from deploy.weather.schedule import Accident, Kind, draw
+from deploy.weather.strike import Striker
+
+LIMITS_SCALE = 0.1  # a lease lasts 12 s, a call 6 s
+OK, WRONG, FAILED = 0, 1, 2
+
+_PARALLEL = 4
+_PRESENT_SECONDS = 180.0
+_WAVE_SECONDS = 8.0
+_PRESS_SECONDS = 120.0
+_CALM_SECONDS = 300.0
+_MOST_PRESSES_AFTERWARDS = 3
+_LOOK_SECONDS = 0.5
+
+log = logging.getLogger("storm")
+
+
+class StormError(RuntimeError):
+    """The storm cannot be played; the text is for whoever started it."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _options(given)
+    console = Console(highlight=False)
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(name) != signal.SIG_IGN:
+            signal.signal(name, _interrupt)
+    try:
+        if not (options.no_namespaces or options.inside or options.schedule):
+            if lacking := network.missing():
+                raise StormError(
+                    f"缺少网络命名空间所需 (missing for network namespaces): {', '.join(lacking)}\n"
+                    "加 --no-namespaces 可不断网进行 (without cuts of the network: --no-namespaces)"
+                )
+            network.enter([sys.executable, "-m", "deploy.storm_run", *given, "--inside"])
+        return Storm(options, console).run()
+    except KeyboardInterrupt:
+        console.print("已中断 (interrupted).")
+        return FAILED
+    except (StormError, EmbeddedError, StackError, PressError) as error:
+        console.print(str(error), style="red", markup=False)
+        return FAILED
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="deploy/storm", description="清卡台风暴测试 (全部模拟)")
+    parser.add_argument("--disks", type=int, default=40, help="税盘数 (default: 40)")
+    parser.add_argument("--minutes", type=float, default=1.0, help="分钟 (default: 1)")
+    parser.add_argument("--seed", type=int, help="随机种子 (default: drawn, and printed)")
+    parser.add_argument("--no-namespaces", action="store_true", help="不断网 (no network is cut)")
+    parser.add_argument("--no-pcsc", action="store_true", help="不用 pcscd (all cards in racks)")
+    parser.add_argument("--schedule", action="store_true", help="只列出事故表 (only print it)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="把报告写入 FILE (the report)")
+    parser.add_argument("--dir", type=Path, help="运行目录 (default: .run/storm-PID)")
+    parser.add_argument("--keep", action="store_true", help="成功后也保留目录 (keep the folder)")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if not 2 <= options.disks <= 999 or not 0 < options.minutes <= 600:
+        parser.error("--disks 2…999, --minutes > 0")
+    if options.seed is None:
+        options.seed = random.randrange(10**6)  # noqa: S311 - it is printed
+    return options
+
+
+def _interrupt(signum: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+class Storm:
+    """One storm."""
+
+    def __init__(self, options: argparse.Namespace, console: Console) -> None:
+        self._options = options
+        self._console = console
+        self._seconds = options.minutes * 60
+        self._lacking = ["--no-pcsc"] if options.no_pcsc else readers.missing()
+        self._play = Play.beginning(dt.datetime.now(dt.UTC))
+        self._scene: Scene = set_scene(
+            options.seed, options.disks, self._play.window, pcsc=not self._lacking
+        )
+        playable = self._scene.playable(network=not options.no_namespaces)
+        self._accidents = draw(options.seed, self._seconds, playable)
+        self._ended_alone: Counter[str] = Counter()
+        self._presses: Counter[str] = Counter()
+        self._press_errors: list[str] = []
+
+    def run(self) -> int:
+        options = self._options
+        self._announce()
+        if options.schedule:
+            for accident in self._accidents:
+                self._console.print(_line(accident), markup=False)
+            return OK
+        root = (options.dir or ROOT / ".run" / f"storm-{os.getpid()}").absolute()
+        root.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(root)
+        _log_to(root / "storm.log")
+        (root / "schedule.json").write_text(
+            json.dumps([accident.to_json() for accident in self._accidents], indent=1)
+        )
+        cables = None if options.no_namespaces else network.Network(self._scene.machines)
+        house = House(
+            root,
+            cables,
+            machines=self._scene.machines,
+            readers=self._scene.readers,
+            limits_scale=LIMITS_SCALE,
+            clock_offset=self._play.offset,
+        )
+        status = FAILED
+        try:
+            with house:
+                status = self._weather(house)
+        finally:
+            if cables is not None:
+                cables.close()
+            if status == OK and not options.keep:
+                shutil.rmtree(house.places.sockets, ignore_errors=True)
+                shutil.rmtree(root, ignore_errors=True)
+            else:
+                self._console.print(f"日志与数据 (logs and data): {root}", soft_wrap=True)
+        return status
+
+    def _announce(self) -> None:
+        options, scene = self._options, self._scene
+        cards = f"pcscd: {', '.join(scene.readers)}" if scene.readers else "no pcscd"
+        if self._lacking:
+            cards += f" (缺 missing: {', '.join(self._lacking)})"
+        cut = "不断网 (network not cut)" if options.no_namespaces else "各在其网 (namespaces)"
+        self._console.print(
+            f"seed {options.seed}: {options.disks} 盘, {len(scene.machines)} 台读盘机, "
+            f"{options.minutes:g} 分钟, {len(self._accidents)} 次事故; {cut}; {cards}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+    # -- order of events ------------------------------------------------------------------------
+
+    def _weather(self, house: House) -> int:
+        self._lay_out(house)
+        house.start()
+        os.environ.update(house.environment() | {"QINGKA_LOG_LEVEL": "WARNING"})
+        import django
+        from django.db import connections
+
+        django.setup()
+        self._await_disks(house)
+        began = time.monotonic()
+        stop = threading.Event()
+        presser = threading.Thread(target=self._press_in_waves, args=(house, began, stop))
+        presser.start()
+        striker = Striker(house)
+        try:
+            striker.play(self._accidents, began, lambda: self._tend(house))
+            while time.monotonic() < began + self._seconds:
+                self._tend(house)
+                time.sleep(_LOOK_SECONDS)
+            presser.join(_PRESS_SECONDS)
+        finally:
+            stop.set()
+            presser.join()
+        stormed = time.monotonic() - began
+        connections.close_all()  # they are from before the database went down
+        cleared = self._cleared()
+        settled = self._calm(house)
+        calm = time.monotonic() - began - stormed
+        for name in house.machines:
+            house.end(name)
+        return self._report(house, striker, settled, stormed, calm, cleared)
+
+    def _lay_out(self, house: House) -> None:
+        places, scene = house.places, self._scene
+        house.take()
+        sheet = places.root / "clients.xlsx"
+        write_sheet(scene.clients, sheet)
+        scene.expected.save(places.expected)
+        scene.world.save(places.world)
+        setup = ["-m", "deploy.demonstration.setup", "--root", str(places.root)]
+        setup += ["--server", house.url, "--bureau", house.bureau_url, "--clients", str(sheet)]
+        setup += ["--parallel", str(_PARALLEL)]
+        house.prepare = ((*setup, *(word for name in scene.machines for word in _machine(name))),)
+
+    def _plugged(self) -> frozenset[str]:
+        return frozenset(disk.device_no for disk in self._scene.world.disks if disk.slot)
+
+    def _await_disks(self, house: House) -> None:
+        from deploy.demonstration import tables
+
+        until = time.monotonic() + _PRESENT_SECONDS
+        while (seen := tables.disks_present()) < len(self._plugged()):
+            self._tend(house)
+            if time.monotonic() > until:
+                raise StormError(f"only {seen} of {len(self._plugged())} disks are reported")
+            time.sleep(_LOOK_SECONDS)
+
+    def _tend(self, house: House) -> None:
+        for name in house.begin_again_what_ended():
+            log.warning("%s ended by itself, started again", name)
+            self._ended_alone[name] += 1
+
+    # -- the button -----------------------------------------------------------------------------
+
+    def _press_in_waves(self, house: House, began: float, stop: threading.Event) -> None:
+        """A part of the clients at a time; the usual ones among the earlier are read once more."""
+        chance = random.Random(f"presses {self._options.seed}")  # noqa: S311 - to be repeated
+        ids = self._companies()
+        who = list(self._scene.clients)
+        chance.shuffle(who)
+        waves = max(1, round(self._seconds * 0.85 / _WAVE_SECONDS))
+        for wave in range(waves):
+            if stop.wait(max(0.0, began + wave * self._seconds * 0.85 / waves - time.monotonic())):
+                return
+            part = who[wave * len(who) // waves : (wave + 1) * len(who) // waves]
+            if part:
+                self._press(house, [ids[row.tax_id] for row in part], "report_and_clear", stop)
+            before = [row for row in who[: wave * len(who) // waves] if row.case is Case.NORMAL]
+            if before and wave % 2:
+                some = chance.sample(before, min(4, len(before)))
+                self._press(house, [ids[row.tax_id] for row in some], "read", stop)
+
+    def _press(
+        self, house: House, companies: Sequence[int], action: str, stop: threading.Event
+    ) -> None:
+        """As a person does: again until the page says that it has begun."""
+        password = accounts_of(house.places).password
+        while not stop.is_set():
+            try:
+                press(house.url, "owner", password, action=action, companies=companies)
+            except (httpx.HTTPError, PressError) as error:
+                log.info("press %s: %r", action, error)
+                stop.wait(0.5)
+            else:
+                self._presses[action] += 1
+                return
+        self._press_errors.append(f"{action} of {len(companies)} clients could not be pressed")
+
+    def _companies(self) -> dict[str, int]:
+        from deploy.demonstration import tables
+
+        return tables.companies()
+
+    def _cleared(self) -> int:
+        """Disks that are cleared at the end of the storm, before it was calm."""
+        from deploy.demonstration import tables
+
+        period = self._scene.expected.period
+        return sum(
+            claim.states.get(period) == "cleared" and claim.cleared_by.get(period) == "us"
+            for claim in tables.read_claims().disks
+        )
+
+    def _calm(self, house: House) -> bool:
+        """Let everything recover; press again what failed in the storm, as a person would."""
+        for number in range(_MOST_PRESSES_AFTERWARDS + 1):
+            if not self._settle(house):
+                return False
+            again = self._unfinished()
+            if not again or number == _MOST_PRESSES_AFTERWARDS:
+                return True
+            ids = self._companies()
+            log.info("pressed again: %s", again)
+            self._presses["again"] += len(again)
+            companies = [ids[tax_id] for tax_id in again]
+            self._press(house, companies, "report_and_clear", threading.Event())
+        return True
+
+    def _settle(self, house: House) -> bool:
+        from deploy.demonstration import tables
+
+        until = time.monotonic() + _CALM_SECONDS
+        while not tables.progress(self._plugged()).finished:
+            self._tend(house)
+            if time.monotonic() > until:
+                return False
+            time.sleep(_LOOK_SECONDS)
+        return True
+
+    def _unfinished(self) -> list[str]:
+        """Taxpayers whose disk did not end as its world says; a true doubt is not pressed again."""
+        from deploy.demonstration import tables
+
+        wanted = {disk.device_no: disk for disk in self._scene.expected.disks}
+        found = []
+        for claim in tables.read_claims().disks:
+            disk = wanted.get(claim.device_no)
+            if disk is None or claim.excused:
+                continue
+            if (claim.ending, claim.code) != (disk.ending, disk.code):
+                found.append(claim.tax_id)
+        return found
+
+    # -- the report -----------------------------------------------------------------------------
+
+    def _report(
+        self,
+        house: House,
+        striker: Striker,
+        settled: bool,
+        stormed: float,
+        calm: float,
+        cleared: int,
+    ) -> int:
+        from deploy.weather.verdict import verdict
+
+        scene = self._scene
+        found = verdict(house.places, scene.machines, scene.expected, self._play.offset)
+        violations = [*found.violations]
+        if not settled:
+            violations.insert(0, "限定时间内没有办完 (not settled in time)")
+        ends = Counter(f"{claim.ending} {claim.code}".strip() for claim in found.claims.disks)
+        kinds = {kind.value: striker.done[kind.value] for kind in Kind if striker.done[kind.value]}
+        report: dict[str, Any] = {
+            "seed": self._options.seed,
+            "disks": self._options.disks,
+            "minutes": self._options.minutes,
+            "machines": len(scene.machines),
+            "namespaces": not self._options.no_namespaces,
+            "pcscd": list(scene.readers),
+            "missing": self._lacking,
+            "accidents": kinds,
+            "accidents_in_all": sum(kinds.values()),
+            "not_done": striker.undone,
+            "storm_errors": [*striker.failures, *self._press_errors],
+            "ended_by_itself": dict(self._ended_alone),
+            "presses": dict(self._presses),
+            "seconds": {"storm": round(stormed, 1), "calm": round(calm, 1)},
+            "cleared_in_the_storm": cleared,
+            "ends": dict(ends.most_common()),
+            "in_doubt": found.in_doubt,
+            "violations": violations,
+        }
+        text = json.dumps(report, ensure_ascii=False, indent=1)
+        (house.places.root / "report.json").write_text(text + "\n", encoding="utf-8")
+        if self._options.json:
+            self._options.json.write_text(text + "\n", encoding="utf-8")
+        self._show(report)
+        if violations:
+            return WRONG
+        return FAILED if report["storm_errors"] else OK
+
+    def _show(self, report: dict[str, Any]) -> None:
+        def say(line: str, style: str = "") -> None:
+            self._console.print(line, style=style, markup=False, soft_wrap=True)
+
+        say(f"事故 (accidents) {report['accidents_in_all']}:")
+        for kind, count in report["accidents"].items():
+            say(f"  {count:4d} {kind}")
+        for title, lines in (
+            ("未能进行 (not done)", report["not_done"]),
+            ("风暴自身的错误 (errors of the storm itself)", report["storm_errors"]),
+        ):
+            for line in lines:
+                say(f"  {title}: {line}", "yellow")
+        if report["ended_by_itself"]:
+            say(
+                f"自行退出后重启 (ended by itself, restarted): {report['ended_by_itself']}",
+                "yellow",
+            )
+        seconds = report["seconds"]
+        say(
+            f"风暴 {seconds['storm']} 秒, 平静 {seconds['calm']} 秒 (storm, calm); 风暴中清卡 "
+            f"{report['cleared_in_the_storm']} (cleared in the storm); 按键 {report['presses']}"
+        )
+        say("结果 (ends):")
+        for end, count in report["ends"].items():
+            say(f"  {count:4d} {end}")
+        violations = report["violations"]
+        say(f"违反 (violations): {len(violations)}", "red bold" if violations else "green")
+        for sentence in violations:
+            say(f"  · {sentence}", "red")
+
+
+def _log_to(path: Path) -> None:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False  # Django's own settings would say it once more
+
+
+def _machine(name: str) -> tuple[str, str]:
+    return "--machine", name
+
+
+def _line(accident: Accident) -> str:
+    where = " ".join(accident.target)
+    return f"{accident.at:7.1f} s  {accident.kind:20} {accident.lasts:5.1f} s  {where}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
