@@ -183,6 +183,7 @@ def test_another_agencys_disk_is_not_there(
 def test_a_retry_with_nothing_failed_is_refused(
     agency: Agency, machine: PlayedMachine, disk: TaxDisk, start: StartBatch
 ) -> None:
+    """Named regression: a retry with nothing failed is refused, and starts nothing."""
     machine.present(disk)
     (run,) = start(disk)
     with agency_scope(agency.pk), pytest.raises(ServiceError, match="无需重试"):

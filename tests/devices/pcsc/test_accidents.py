@@ -78,6 +78,7 @@ def test_a_disk_pulled_while_it_is_read_is_no_doubt(desk: Desk) -> None:
 
 
 def test_disks_swapped_in_mid_clear_never_get_each_others_data(desk: Desk) -> None:
+    """tmkms#173: after a reconnect, who is there must be asked again before anything is written."""
     pins = KeptPins()
     disk = desk.disk(pins=pins)
     disk.report(UNIT, PERIOD)
@@ -133,6 +134,7 @@ def test_a_channel_does_not_go_on_with_the_next_disk(desk: Desk) -> None:
 
 
 def test_a_daemon_killed_in_mid_clear_leaves_doubt_and_new_objects_work(desk: Desk) -> None:
+    """pyscard#27: objects of before a restart of pcscd never recover; new ones must."""
     pins = KeptPins()
     disk = desk.disk(pins=pins)
     disk.report(UNIT, PERIOD)
@@ -203,6 +205,7 @@ scard.SCardDisconnect(card, scard.SCARD_LEAVE_CARD)
 
 @pytest.mark.parametrize("how", ["exclusive", "transaction", "shared"])
 def test_a_disk_that_another_program_has_is_in_use_and_does_not_block(desk: Desk, how: str) -> None:
+    """PCSC#215: another program holds the reader; the user must be told so, not "failed"."""
     other = desk.client(_OTHER, desk.reader(1), how)
     assert read_line(other) == "has it"
     began = time.monotonic()

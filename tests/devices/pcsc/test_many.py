@@ -30,6 +30,7 @@ def test_one_old_daemon_drops_the_seventeenth_reader(scratch: Path) -> None:
 
 
 def test_two_daemons_show_seventeen(scratch: Path) -> None:
+    """PCSC#13: one daemon takes sixteen readers; the seventeenth needs another one."""
     with VirtualReaders(scratch, 17) as readers:
         assert sum(readers_of(readers)) >= 17
         assert len(readers.sockets) == 2

@@ -94,6 +94,7 @@ def test_use_by_somebody_is_shown_and_does_not_count_as_an_insertion(
 
 
 def test_a_restarted_daemon_is_a_new_session_with_new_insertions(desk: Desk, seen: Seen) -> None:
+    """pyscard#82: a monitor ended without a word when pcscd was restarted."""
     descriptors = len(os.listdir("/proc/self/fd"))
     session = seen.next(lambda view: view.up).session
     for _ in range(3):
