@@ -20,7 +20,7 @@ from tests.matrix.rights import Row
 from tests.matrix.world import MISSING, House
 
 #: Routes whose answer to a button is a page (a code shown once), not a way on.
-SHOWN_AT_ONCE = {"machine-add", "machine-roll"}
+SHOWN_AT_ONCE = {"machine-add", "machine-roll", "backup-download"}
 PATHS = {
     "company": ("company_id", "company"),
     "disk-password": ("disk_id", "disk"),
@@ -28,6 +28,9 @@ PATHS = {
     "disk-start": ("disk_id", "waiting_disk"),
     "by-hand": ("disk_period_id", "idle_period"),
     "batch": ("batch_id", "batch"),
+    "backup": ("backup_id", "backup"),
+    "backup-download": ("backup_id", "backup"),
+    "backup-hold": ("company_id", "company"),
     "machine-roll": ("machine_id", "machine"),
     "machine-revoke": ("machine_id", "machine"),
     "machine-lost": ("machine_id", "machine_lost"),
@@ -108,6 +111,8 @@ def page_form(route: str, who: Asker, target: Target) -> dict[str, Any]:
     forms: dict[str, dict[str, Any]] = {
         "disk-password": {"device_password": "87654321", "own_password": PASSWORD},
         "disk-pin": {"own_password": PASSWORD},
+        "backups": {"years": "12"},
+        "backup-hold": {"reason": "稽查"},
         "by-hand": {"note": "看过", "sure": "on"},
         "machine-add": {"name": name, "parallel": "2"},
         "machine-lost": {"own_password": PASSWORD},

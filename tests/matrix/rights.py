@@ -35,6 +35,7 @@ import                  ok     ok          403       403         403         403
 import one's own sheet  ok     404         403       403         403         403
 see the trail           ok     ok          403       403         403         403
 machines                ok     ok          403       403         403         403
+keep backups            ok     ok          403       403         403         403
 """
 
 MACHINE_RIGHTS = """
@@ -57,6 +58,10 @@ disk-password        GET,POST                    enter a password        disk
 disk-pin             GET,POST                    PIN way-out             disk_in_doubt
 disk-start           POST                        start at the counter    disk
 by-hand              GET,POST                    enter by hand           period
+backups              GET,POST                    keep backups
+backup               GET                         see a company           backup
+backup-download      POST                        keep backups            backup
+backup-hold          GET,POST                    keep backups            company
 failures             GET                         see the board
 batch-list           GET                         see the board
 batch                GET                         see a batch             batch

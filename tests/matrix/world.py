@@ -29,6 +29,7 @@ from devices.services import (
     presence_note,
 )
 from tests.clearing import scenes
+from tests.clearing.kept import kept as kept_backup
 from tests.clearing.machine import PlayedMachine
 from tests.conftest import NOW, Person, add_person, bureau, fictional_tax_id
 from tests.devices.import_sheets import line, sheet
@@ -148,6 +149,8 @@ def _furnish(house: House, real_now: dt.datetime) -> None:
     failed = scenes.run(
         others, RunState.FAILED, code="password_wrong", detail=f"{house.theirs}记录"
     )
+    disk.company = house.company
+    house.ids["backup"] = kept_backup(disk).pk
     with agency_scope(house.agency.pk):
         machine_revoke(machine=revoked.machine, now=real_now)
         presence_note(
