@@ -36,6 +36,7 @@ import one's own sheet  ok     404         403       403         403         403
 see the trail           ok     ok          403       403         403         403
 machines                ok     ok          403       403         403         403
 keep backups            ok     ok          403       403         403         403
+pause a bureau          ok     ok          403       403         403         403
 """
 
 MACHINE_RIGHTS = """
@@ -59,6 +60,7 @@ disk-pin             GET,POST                    PIN way-out             disk_in
 disk-start           POST                        start at the counter    disk
 by-hand              GET,POST                    enter by hand           period
 backups              GET,POST                    keep backups
+bureaus              GET,POST                    pause a bureau
 backup               GET                         see a company           backup
 backup-download      POST                        keep backups            backup
 backup-hold          GET,POST                    keep backups            company
