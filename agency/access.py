@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from django.core.exceptions import PermissionDenied
 from django.db import connection
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import Http404
 from django.utils.translation import gettext as _
 
 from agency.choices import Act, Role
-from agency.models import Company, Membership
+from agency.models import Assignment, ClientLink, Company, Cover, Invitation, Membership
 from agency.tenancy import lookup_function
 
 MEMBERSHIPS_SQL = lookup_function(
@@ -29,6 +29,28 @@ RETURNS TABLE (agency_id bigint, membership_id bigint, role varchar)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public AS $$
   SELECT m.agency_id, m.id, m.role FROM agency_membership m
   WHERE m.user_id = wanted AND m.active ORDER BY m.id
+$$;
+""",
+)
+
+INVITATION_SQL = lookup_function(
+    "invitation_of(bytea)",
+    """
+CREATE FUNCTION invitation_of(wanted bytea)
+RETURNS TABLE (agency_id bigint, invitation_id bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public AS $$
+  SELECT i.agency_id, i.id FROM agency_invitation i WHERE i.token_hash = wanted
+$$;
+""",
+)
+
+CLIENT_LINK_SQL = lookup_function(
+    "client_link_of(bytea)",
+    """
+CREATE FUNCTION client_link_of(wanted bytea)
+RETURNS TABLE (agency_id bigint, link_id bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public AS $$
+  SELECT l.agency_id, l.id FROM agency_clientlink l WHERE l.token_hash = wanted
 $$;
 """,
 )
@@ -44,6 +66,7 @@ _STAFF = frozenset(
         Act.CUSTODY,
         Act.REVIEW,
         Act.OPEN_BACKUP,
+        Act.CLIENT_LINKS,
     }
 )
 _LEAD = _STAFF | {
@@ -67,7 +90,9 @@ RIGHTS: dict[Role, frozenset[Act]] = {
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """A signed-in person in one agency; ``more_rights`` come from the agency's settings."""
+    """A signed-in person in one agency; ``more_rights`` come from the agency's settings.
+
+    ``covering``: ids of the memberships whose companies this person has today (代班)."""
 
     user_id: int
     agency_id: int
@@ -75,6 +100,7 @@ class Viewer:
     role: Role
     name: str
     more_rights: frozenset[Act] = frozenset()
+    covering: tuple[int, ...] = ()
 
     def may(self, act: Act) -> bool:
         return act in RIGHTS[self.role] or act in self.more_rights
@@ -93,18 +119,29 @@ def memberships_of(user_id: int) -> list[tuple[int, int, Role]]:
 
 def machine_of(token_hash: bytes) -> tuple[int, int] | None:
     """(agency id, machine id) of a machine's token, revoked ones included; outside of a scope."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT * FROM principal_of(%s)", [token_hash])
-        row = cursor.fetchone()
-    return (row[0], row[1]) if row else None
+    return _pair("SELECT * FROM principal_of(%s)", token_hash)
 
 
 def redeem(code_hash: bytes) -> tuple[int, int] | None:
     """(agency id, id of the enrolment code), used and expired ones included; outside of a scope.
 
     Uses nothing up: that is one conditional UPDATE inside the agency's scope."""
+    return _pair("SELECT * FROM redeem(%s)", code_hash)
+
+
+def invitation_of(token_hash: bytes) -> tuple[int, int] | None:
+    """(agency id, invitation id), used and expired ones included; outside of a scope."""
+    return _pair("SELECT * FROM invitation_of(%s)", token_hash)
+
+
+def client_link_of(token_hash: bytes) -> tuple[int, int] | None:
+    """(agency id, link id), revoked ones included; outside of a scope."""
+    return _pair("SELECT * FROM client_link_of(%s)", token_hash)
+
+
+def _pair(sql: str, token_hash: bytes) -> tuple[int, int] | None:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT * FROM redeem(%s)", [code_hash])
+        cursor.execute(sql, [token_hash])
         row = cursor.fetchone()
     return (row[0], row[1]) if row else None
 
@@ -137,11 +174,21 @@ def require(viewer: Viewer, act: Act) -> None:
 
 
 def companies_of(viewer: Viewer) -> QuerySet[Company]:
-    """The companies a viewer may see: all, those assigned, or a client's own."""
+    """The companies a viewer may see: all, those assigned or covered, or a client's own."""
     companies = Company.objects.all()
     if viewer.role in {Role.BOOKKEEPER, Role.CLIENT}:
-        companies = companies.filter(Q(assignments__membership_id=viewer.membership_id))
+        hands = (viewer.membership_id, *viewer.covering)
+        held = Assignment.objects.filter(membership_id__in=hands)
+        companies = companies.filter(pk__in=held.values("company_id"))
     return companies
+
+
+def covering(membership_id: int, today: dt.date) -> tuple[int, ...]:
+    """Ids of the memberships that this one covers on that day; inside the agency's scope."""
+    covers = Cover.objects.filter(
+        substitute_id=membership_id, since__lte=today, until__gte=today
+    ).order_by("absent_id")
+    return tuple(covers.values_list("absent_id", flat=True).distinct())
 
 
 def access_company(viewer: Viewer, company_id: int, act: Act) -> Company:
@@ -154,3 +201,42 @@ def access_company(viewer: Viewer, company_id: int, act: Act) -> Company:
         raise Http404
     require(viewer, act)
     return company
+
+
+def access_member(viewer: Viewer, member_id: int, act: Act) -> Membership:
+    """A person of the agency who is still in it. 404 when there is none; 403 without the right."""
+    require(viewer, act)
+    member = Membership.objects.filter(pk=member_id, active=True).first()
+    if member is None:
+        raise Http404
+    return member
+
+
+def access_invitation(viewer: Viewer, invitation_id: int) -> Invitation:
+    """An invitation of the agency; 404 and 403 as always."""
+    require(viewer, Act.MEMBERS)
+    invitation = Invitation.objects.filter(pk=invitation_id).first()
+    if invitation is None:
+        raise Http404
+    return invitation
+
+
+def access_cover(viewer: Viewer, cover_id: int) -> Cover:
+    """A cover of the agency; 404 and 403 as always."""
+    require(viewer, Act.ASSIGN)
+    cover = Cover.objects.select_related("absent", "substitute").filter(pk=cover_id).first()
+    if cover is None:
+        raise Http404
+    return cover
+
+
+def access_client_link(viewer: Viewer, link_id: int) -> ClientLink:
+    """A client's link, for whoever holds one of the companies it shows."""
+    link = ClientLink.objects.select_related("membership").filter(pk=link_id).first()
+    if link is None:
+        raise Http404
+    mine = companies_of(viewer)
+    if not mine.filter(assignments__membership_id=link.membership_id).exists():
+        raise Refused(_("该客户未分派给您，请联系主管。"))
+    require(viewer, Act.CLIENT_LINKS)
+    return link

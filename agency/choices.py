@@ -38,6 +38,15 @@ class Act(models.TextChoices):
     CUSTODY = "custody", _("收还盘")
     OPEN_BACKUP = "open_backup", _("查看备份")
     KEEP_BACKUPS = "keep_backups", _("管理备份")
+    CLIENT_LINKS = "client_links", _("开通企业专属链接")
+
+
+class SecondFactor(models.TextChoices):
+    """Of whom an agency demands a second factor (a code besides the password)."""
+
+    NOBODY = "nobody", _("不要求")
+    LEADS = "leads", _("负责人和主管")
+    ALL = "all", _("全体人员")
 
 
 class TaxpayerKind(models.TextChoices):
@@ -68,8 +77,24 @@ class Action(models.TextChoices):
 
     AGENCY_CREATED = "agency.created", _("建立机构")
     MEMBER_ADDED = "member.added", _("添加成员")
+    MEMBER_INVITED = "member.invited", _("邀请成员")
+    INVITATION_REVOKED = "member.invitation_revoked", _("撤回邀请")
+    MEMBER_JOINED = "member.joined", _("接受邀请加入")
+    MEMBER_ROLE_CHANGED = "member.role_changed", _("更改成员角色")
+    MEMBER_REMOVED = "member.removed", _("移除成员")
+    MEMBER_COVERED = "member.covered", _("安排代班")
+    MEMBER_COVER_ENDED = "member.cover_ended", _("结束代班")
     SIGNED_IN = "member.signed_in", _("登录")
     SIGN_IN_REFUSED = "member.sign_in_refused", _("登录未成功")
+    PASSWORD_CHANGED = "member.password_changed", _("更改登录口令")
+    SESSIONS_ENDED = "member.sessions_ended", _("退出其他设备")
+    SECOND_FACTOR_ON = "member.second_factor_on", _("启用两步验证")
+    SECOND_FACTOR_OFF = "member.second_factor_off", _("停用两步验证")
+    RECOVERY_CODES_MADE = "member.recovery_codes_made", _("生成恢复码")
+    SECOND_FACTOR_DEMANDED = "agency.second_factor", _("更改两步验证要求")
+    CLIENT_LINK_CREATED = "client_link.created", _("开通企业专属链接")
+    CLIENT_LINK_REVOKED = "client_link.revoked", _("停用企业专属链接")
+    CLIENT_LINK_USED = "client_link.used", _("经专属链接进入")
     ACCESS_REFUSED = "access.refused", _("拒绝访问")
     AUDIT_EXPORTED = "audit.exported", _("导出操作留痕")
     HEADS_HANDED_OVER = "audit.heads_handed_over", _("送出每日签名")

@@ -14,17 +14,47 @@ from typing import Any
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
+from django.urls import reverse
+from django_htmx.http import HttpResponseClientRedirect
 
 from agency import audit, refusals
-from agency.access import Viewer, machine_of, memberships_of
+from agency.access import Viewer, covering, machine_of, memberships_of
 from agency.audit import Actor
 from agency.choices import Act, Action, ActorKind, Role
+from agency.clock import now
 from agency.models import Agency, Membership, User
 from agency.scope import agency_scope
+from agency.second_factor import lacks_second_factor
 from agency.throttle import address_of
 
 SESSION_AGENCY = "agency"
 MACHINE_SCHEME = "Machine "
+
+
+# What a person may open in an agency that demands a second factor they have not set up yet.
+WITHOUT_SECOND_FACTOR = frozenset(
+    {
+        "account_reauthenticate",
+        "agency-switch",
+        "healthz",
+        "invitation",
+        "logout",
+        "mfa_activate_totp",
+        "set_language",
+    }
+)
+
+
+def _name_of(request: HttpRequest) -> str:
+    match = request.resolver_match
+    return (match.url_name or "") if match is not None else ""
+
+
+def _to_set_up(request: HttpRequest) -> HttpResponseBase:
+    if request.headers.get("HX-Request"):
+        return HttpResponseClientRedirect(reverse("mfa_activate_totp"))
+    return redirect("mfa_activate_totp")
 
 
 class _RollBack(Exception):
@@ -76,12 +106,19 @@ class AgencyScopeMiddleware:
         agency = Agency.objects.get(pk=agency_id)
         with agency_scope(agency_id):
             name = Membership.objects.get(pk=membership_id).name
+            covers = covering(membership_id, now().date()) if role == Role.BOOKKEEPER else ()
         more = frozenset(
             {Act.IMPORT} if role == Role.BOOKKEEPER and agency.bookkeepers_may_import else ()
         )
         request.agency = agency  # type: ignore[attr-defined]
+        if lacks_second_factor(agency, role, request.user.pk):
+            # No viewer: only the way to a second factor and out again, no right to anything.
+            if _name_of(request) not in WITHOUT_SECOND_FACTOR:
+                return _to_set_up(request)
+            actor = Actor(ActorKind.USER, name, request.user.pk)
+            return self._run(request, agency_id, actor, view, args, kwargs)
         request.viewer = Viewer(  # type: ignore[attr-defined]
-            request.user.pk, agency_id, membership_id, role, name, more
+            request.user.pk, agency_id, membership_id, role, name, more, covers
         )
         actor = Actor(ActorKind.USER, name, request.user.pk)
         return self._run(request, agency_id, actor, view, args, kwargs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from agency.choices import (
@@ -13,6 +13,7 @@ from agency.choices import (
     ClearPolicy,
     FilingFrequency,
     Role,
+    SecondFactor,
     TaxpayerKind,
     actions,
 )
@@ -45,6 +46,9 @@ class Agency(models.Model):
     practice = models.BooleanField(_("练习机构"), default=False)
     bookkeepers_may_import = models.BooleanField(_("记账会计可以导入客户"), default=False)
     backup_years = models.PositiveSmallIntegerField(_("备份保存年限"), default=BACKUP_YEARS_BY_LAW)
+    second_factor = models.CharField(
+        _("两步验证"), max_length=8, choices=SecondFactor, default=SecondFactor.LEADS
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = AgencyManager()
@@ -146,6 +150,59 @@ class Assignment(TenantModel):
                 fields=["agency", "company", "membership"], name="one_assignment_per_person"
             )
         ]
+
+
+class Cover(TenantModel):
+    """代班: from ``since`` to ``until`` (both days included) one person has another's companies."""
+
+    absent = TenantForeignKey(Membership, on_delete=models.CASCADE, related_name="covered_by")
+    substitute = TenantForeignKey(Membership, on_delete=models.CASCADE, related_name="covers")
+    since = models.DateField(_("起"))
+    until = models.DateField(_("止"))
+
+    class Meta:
+        verbose_name = _("代班")
+        constraints = [
+            models.CheckConstraint(condition=Q(until__gte=F("since")), name="cover_ends_later"),
+            models.CheckConstraint(
+                condition=~Q(absent=F("substitute")), name="nobody_covers_themselves"
+            ),
+        ]
+
+
+class Invitation(TenantModel):
+    """A link by which one person joins with a role; kept as a hash, good once and for a while."""
+
+    token_hash = models.BinaryField(max_length=32)
+    name = models.CharField(_("姓名"), max_length=50)
+    role = models.CharField(_("角色"), max_length=16, choices=Role)
+    invited_by = models.CharField(_("邀请人"), max_length=100)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = _("邀请")
+        indexes = [models.Index(fields=["token_hash"], name="invitation_token")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ClientLink(TenantModel):
+    """专属链接: the way in of a client's own person, who has no password; kept as a hash."""
+
+    membership = TenantForeignKey(Membership, on_delete=models.CASCADE, related_name="links")
+    token_hash = models.BinaryField(max_length=32)
+    created_by = models.CharField(_("开通人"), max_length=100)
+    created_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = _("专属链接")
+        indexes = [models.Index(fields=["token_hash"], name="client_link_token")]
 
 
 class AuditHead(TenantModel):

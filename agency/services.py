@@ -14,7 +14,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from agency import audit
-from agency.choices import Action, Role
+from agency.choices import Action, Role, SecondFactor
 from agency.errors import ServiceError
 from agency.models import Agency, Assignment, Company, Membership, User
 from agency.scope import agency_scope
@@ -22,8 +22,11 @@ from agency.scope import agency_scope
 
 @transaction.atomic
 def agency_create(*, name: str, practice: bool = False) -> Agency:
-    """A new, empty agency; the caller adds its owner next."""
-    agency = Agency.objects.create(name=name, practice=practice)
+    """A new, empty agency; the caller adds its owner next.
+
+    A real one demands a second factor of its owner and supervisors from the first day."""
+    demanded = SecondFactor.NOBODY if practice else SecondFactor.LEADS
+    agency = Agency.objects.create(name=name, practice=practice, second_factor=demanded)
     with agency_scope(agency.pk):
         audit.record(Action.AGENCY_CREATED, agency, data={"practice": practice})
     return agency

@@ -37,6 +37,12 @@ class Limit:
 LOGIN = Limit("login", 10, 900)
 # Each person's own password, asked once more before secrets and PINs.
 OWN_PASSWORD = Limit("own_password", 5, 900)
+# The second factor and the recovery codes: six or eight digits bear no more.
+SECOND_FACTOR = Limit("second_factor", 5, 900)
+# A code that was taken is not taken again while it would still be right.
+CODE_ONCE = Limit("code_once", 1, 120)
+# Invitations and clients' links have 256 bits; as for the enrolment code.
+LINK_FROM_ONE_PLACE = Limit("link", 30, 600)
 # A code has 72 bits and ten minutes; this only keeps a guesser from keeping us busy.
 ENROL_FROM_ONE_PLACE = Limit("enrol", 20, 600)
 ENROL_ALTOGETHER = Limit("enrol_all", 600, 600)

@@ -1,16 +1,43 @@
-"""Addresses of the agency layer: signing in, choosing the agency, the trail, the pulse."""
+"""Addresses of the agency layer: signing in, the account, people, the trail, the pulse.
 
+Of allauth's pages those are here that are used, under the names it looks for; no other exists.
+"""
+
+from allauth.account import views as account
+from allauth.mfa.base import views as mfa
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LogoutView
 from django.urls import path
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_http_methods, require_POST
 from django.views.i18n import set_language
 
-from agency.pages import audit, session
+from agency.pages import audit, second_factor, session, sessions
+from agency.pages.proof import recently_proven
+
+proven = recently_proven()
+form = require_http_methods(["GET", "POST"])  # a FormView takes PUT for POST
 
 urlpatterns = [
-    path("login", session.LoginView.as_view(), name="login"),
+    path("login", session.LoginView.as_view(), name="account_login"),
+    path("login/code", form(mfa.authenticate), name="mfa_authenticate"),
     path("logout", LogoutView.as_view(), name="logout"),
+    path("again", form(account.reauthenticate), name="account_reauthenticate"),
+    path("again/code", form(mfa.reauthenticate), name="mfa_reauthenticate"),
+    path("account", sessions.page, name="account"),
+    path("account/sessions/end", sessions.end, name="sessions-end"),
+    path("account/password", form(sessions.password_change), name="account_change_password"),
+    path("account/second-factor", form(proven(second_factor.activate)), name="mfa_activate_totp"),
+    path(
+        "account/second-factor/off",
+        form(proven(second_factor.deactivate)),
+        name="mfa_deactivate_totp",
+    ),
+    path("account/codes", second_factor.codes, name="mfa_view_recovery_codes"),
+    path(
+        "account/codes/new",
+        form(proven(second_factor.generate_codes)),
+        name="mfa_generate_recovery_codes",
+    ),
     path("agency", session.switch_agency, name="agency-switch"),
     path("language", login_not_required(require_POST(set_language)), name="set_language"),
     path("audit", audit.trail, name="audit"),

@@ -100,7 +100,11 @@ INSTALLED_APPS = [
     "django.contrib.humanize",
     "django_htmx",
     "rest_framework",
-    "agency",
+    "agency",  # before allauth: its templates are ours
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
     "devices",
     "clearing",
 ]
@@ -112,6 +116,8 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "agency.pages.sessions.LastSeenMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -167,9 +173,32 @@ LOCALE_PATHS = [BASE_DIR / "deploy" / "locale"]
 TIME_ZONE = "Asia/Shanghai"
 USE_TZ = True
 
-LOGIN_URL = "login"
+LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "home"
-LOGOUT_REDIRECT_URL = "login"
+LOGOUT_REDIRECT_URL = "account_login"
+# Signing in and the second factor: django-allauth behind our own pages, addresses and limits
+# (agency.throttle counts in Redis for all processes; allauth's own counting is switched off).
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+ACCOUNT_ADAPTER = "agency.accounts.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"username", "email"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_SESSION_REMEMBER = False
+ACCOUNT_RATE_LIMITS = False
+ACCOUNT_FORMS = {
+    "login": "agency.pages.account_forms.LoginForm",
+    "reauthenticate": "agency.pages.account_forms.OwnPasswordAgainForm",
+    "change_password": "agency.pages.account_forms.PasswordChangeForm",
+}
+MFA_ADAPTER = "agency.accounts.SecondFactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_TOTP_ISSUER = "清卡台"
+MFA_TOTP_TOLERANCE = 1
+MFA_FORMS = {
+    "authenticate": "agency.pages.account_forms.CodeForm",
+    "reauthenticate": "agency.pages.account_forms.CodeAgainForm",
+    "activate_totp": "agency.pages.account_forms.ActivateForm",
+}
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -165,14 +166,21 @@ def outsider(other_agency: Agency) -> Person:
     return add_person(other_agency, Role.OWNER, "外人")
 
 
+def signed_in(person: Person) -> Client:
+    """A browser in which the person has just given their password."""
+    client = Client()
+    client.force_login(person.user)
+    session = client.session
+    session["account_authentication_methods"] = [{"method": "password", "at": time.time()}]
+    session["account_authentication_methods_user"] = str(person.user.pk)
+    session["seen"] = time.time()
+    session.save()
+    return client
+
+
 @pytest.fixture
 def login() -> Callable[[Person], Client]:
-    def sign_in(person: Person) -> Client:
-        client = Client()
-        client.force_login(person.user)
-        return client
-
-    return sign_in
+    return signed_in
 
 
 def fictional_tax_id() -> str:

@@ -25,6 +25,7 @@ from agency.errors import ServiceError
 from agency.middleware import viewer_of
 from agency.models import Agency
 from agency.pages.own_password import OwnPasswordForm
+from agency.pages.proof import recently_proven
 from devices import services
 from devices.alarms import alarms
 from devices.models import Machine, Slot, TaxDisk
@@ -70,6 +71,7 @@ def index(request: HttpRequest) -> HttpResponse:
 
 
 @never_cache
+@recently_proven()
 @require_http_methods(["GET", "POST"])
 def add(request: HttpRequest) -> HttpResponse:
     """Make a code for a new machine; the answer to the button shows it, and nothing else does."""
@@ -98,6 +100,7 @@ def add(request: HttpRequest) -> HttpResponse:
 
 
 @never_cache
+@recently_proven()
 @require_http_methods(["GET", "POST"])
 def roll(request: HttpRequest, machine_id: int) -> HttpResponse:
     """更换密钥: the old credentials end with the button, the code brings the new ones."""
@@ -114,6 +117,7 @@ def roll(request: HttpRequest, machine_id: int) -> HttpResponse:
     return render(request, "devices/machine_roll.html", {"machine": machine})
 
 
+@recently_proven()
 @require_http_methods(["GET", "POST"])
 def revoke(request: HttpRequest, machine_id: int) -> HttpResponse:
     """停用: for good; what it still owes is taken for 30 days."""

@@ -35,6 +35,7 @@ EXPECTED: dict[Act, str] = {
     Act.CUSTODY: "OSBF",
     Act.OPEN_BACKUP: "OSB",
     Act.KEEP_BACKUPS: "OS",
+    Act.CLIENT_LINKS: "OSB",
 }
 LETTERS = {
     Role.OWNER: "O",

@@ -126,7 +126,13 @@ def page_form(route: str, who: Asker, target: Target) -> dict[str, Any]:
         },
         "import-upload": {"file": SimpleUploadedFile("客户.xlsx", sheet(line()))},
         "import-preview": {"action": "confirm"},
-        "login": {
+        "account_reauthenticate": {"password": PASSWORD},
+        "account_change_password": {
+            "oldpassword": PASSWORD,
+            "password1": "another horse 8",
+            "password2": "another horse 8",
+        },
+        "account_login": {
             "username": who.house.people[who.name].user.username
             if who.house and who.name in who.house.people
             else target.house.people["owner"].user.username,

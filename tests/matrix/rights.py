@@ -21,6 +21,8 @@ RIGHTS = """
                         owner  supervisor  assigned  unassigned  front_desk  client
 everybody               ok     ok          ok        ok          ok          ok
 be signed in            ok     ok          ok        ok          ok          ok
+set up a factor         form   form        form      form        form        form
+use an own factor       404    404         404       404         404         404
 see the board           ok     ok          ok        ok          403         403
 see a company           ok     ok          ok        403         403         403
 work on a company       ok     ok          ok        403         403         403
@@ -78,7 +80,17 @@ unknown-disk-add     GET,POST                    add an unknown disk     slot
 import-upload        GET,POST                    import
 import-template      GET                         import
 import-preview       GET,POST                    import one's own sheet  draft
-login                GET,POST                   everybody
+account_login               GET,POST             everybody
+mfa_authenticate            GET,POST             everybody
+account_reauthenticate      GET,POST             be signed in
+mfa_reauthenticate          GET,POST             be signed in
+account                     GET                  be signed in
+sessions-end                POST                 be signed in
+account_change_password     GET,POST             be signed in
+mfa_activate_totp           GET,POST             set up a factor
+mfa_generate_recovery_codes GET,POST             set up a factor
+mfa_deactivate_totp         GET,POST             use an own factor
+mfa_view_recovery_codes     GET                  use an own factor
 logout               POST,OPTIONS                be signed in
 agency-switch        POST                        be signed in            agency
 set_language         POST                        everybody

@@ -31,7 +31,7 @@ from devices.services import (
 from tests.clearing import scenes
 from tests.clearing.kept import kept as kept_backup
 from tests.clearing.machine import PlayedMachine
-from tests.conftest import NOW, Person, add_person, bureau, fictional_tax_id
+from tests.conftest import NOW, Person, add_person, bureau, fictional_tax_id, signed_in
 from tests.devices.import_sheets import line, sheet
 
 #: No row has this id.
@@ -79,9 +79,7 @@ def build(mark: str, real_now: dt.datetime) -> House:
     agency = agency_create(name=f"{mark}代账", practice=True)
     people = {name: add_person(agency, role, f"{mark}{name}") for name, role in ROLES.items()}
     house = House(mark, agency, people, theirs=f"{mark}无人")
-    house.clients = {name: Client() for name in people}
-    for name, client in house.clients.items():
-        client.force_login(people[name].user)
+    house.clients = {name: signed_in(person) for name, person in people.items()}
     house.machines = {
         name: PlayedMachine.enrol(agency, f"{mark}{name}")
         for name in ("machine", "other_machine", "revoked_machine", "lost_machine")
