@@ -8,8 +8,8 @@ import logging
 from celery import shared_task
 from django.db import DatabaseError
 
-from agency import refusals
-from agency.clock import real_now
+from agency import heads, refusals
+from agency.clock import BEIJING, real_now
 from agency.scope import agency_scope
 
 log = logging.getLogger(__name__)
@@ -26,3 +26,11 @@ def settle_refusals() -> None:
         except DatabaseError:
             # One agency's trouble is not the others'; the next round tries again.
             log.exception("refusals of agency %s stay uncounted for now", agency_id)
+
+
+@shared_task(name="agency.sign_heads", ignore_result=True)
+def sign_heads() -> None:
+    """Sign the day's heads and hand them over; done already, it does nothing. Fails loudly."""
+    if heads.signing_key() is None:  # a practice site; a production site does not start like this
+        return
+    heads.daily(now=real_now().astimezone(BEIJING))

@@ -41,5 +41,7 @@ urlpatterns = [
     path("agency", session.switch_agency, name="agency-switch"),
     path("language", login_not_required(require_POST(set_language)), name="set_language"),
     path("audit", audit.trail, name="audit"),
+    path("audit/export", audit.export_page, name="audit-export"),
+    path("audit/qingka_verify.py", audit.verifier, name="audit-verifier"),
     path("healthz", session.healthz, name="healthz"),
 ]

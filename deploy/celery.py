@@ -28,6 +28,12 @@ app.conf.update(
     timezone=settings.TIME_ZONE,
     beat_schedule={
         "sweep": {"task": "clearing.sweep", "schedule": 2.0, "options": {"expires": 10}},
+        # Every hour, so that what could not be handed over is tried again.
+        "sign-heads": {
+            "task": "agency.sign_heads",
+            "schedule": crontab(minute=7),
+            "options": {"expires": 3000},
+        },
         "settle-refusals": {
             "task": "agency.settle_refusals",
             "schedule": 60.0,

@@ -8,13 +8,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+from agency import places
 from agency.sealing import KeyRing, SealError
+from agency.signing import SigningKey, SigningKeyError
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -76,6 +79,38 @@ try:
     KeyRing.parse(env("QINGKA_SEAL_KEYS"))
 except SealError as error:
     raise ImproperlyConfigured(f"QINGKA_SEAL_KEYS: {error}") from None
+
+# Signs the daily heads of the audit trail, and where these go; outside the database, both.
+AUDIT_KEY = env("QINGKA_AUDIT_KEY", "")
+AUDIT_PLACES = env("QINGKA_AUDIT_PLACES", "")
+try:
+    if AUDIT_KEY:
+        SigningKey.parse(AUDIT_KEY)
+    elif not PRACTICE:
+        raise SigningKeyError("未设置")
+except SigningKeyError as error:
+    raise ImproperlyConfigured(f"QINGKA_AUDIT_KEY: {error}") from None
+if not AUDIT_PLACES and not PRACTICE:
+    raise ImproperlyConfigured("QINGKA_AUDIT_PLACES: 未设置, 每日签名无处可送")
+try:
+    places.parse(AUDIT_PLACES)
+except ValueError as error:
+    raise ImproperlyConfigured(f"QINGKA_AUDIT_PLACES: {error}") from None
+
+# Mail leaves by this server; smtps:// from the start, smtp:// with STARTTLS.
+EMAIL_URL = urlsplit(env("QINGKA_EMAIL_URL", ""))
+if EMAIL_URL.scheme not in {"", "smtp", "smtps"} or (EMAIL_URL.scheme and not EMAIL_URL.hostname):
+    raise ImproperlyConfigured("QINGKA_EMAIL_URL 应为 smtp:// 或 smtps:// 地址")
+if "mailto:" in AUDIT_PLACES and not EMAIL_URL.scheme:
+    raise ImproperlyConfigured("QINGKA_AUDIT_PLACES 要发邮件, 但 QINGKA_EMAIL_URL 未设置")
+EMAIL_HOST = EMAIL_URL.hostname or "localhost"
+EMAIL_PORT = EMAIL_URL.port or (465 if EMAIL_URL.scheme == "smtps" else 587)
+EMAIL_HOST_USER = unquote(EMAIL_URL.username or "")
+EMAIL_HOST_PASSWORD = unquote(EMAIL_URL.password or "")
+EMAIL_USE_SSL = EMAIL_URL.scheme == "smtps"
+EMAIL_USE_TLS = EMAIL_URL.scheme == "smtp"
+EMAIL_TIMEOUT = 20
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env("QINGKA_EMAIL_FROM", "qingka@localhost")
 
 # Seconds added to the wall clock wherever the *domain* asks for the time (periods, windows, quiet
 # hours), so that a demo plays on a good day of the month. Leases always use the database's clock.

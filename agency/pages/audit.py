@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_GET, require_http_methods
 
-from agency.access import require
+from agency import audit, export, heads, qingka_verify
+from agency.access import Viewer, companies_of, require
 from agency.choices import Act, Action
+from agency.clock import BEIJING, real_now
 from agency.middleware import viewer_of
+from agency.models import Company, User
+from agency.pages.own_password import OwnPasswordForm
 from agency.selectors import AuditQuery, audit_entries, company_names
 
 PER_PAGE = 50
@@ -44,6 +50,58 @@ class AuditForm(forms.Form):
         return AuditQuery(**{name: value for name, value in asked.items() if value})
 
 
+class ExportForm(OwnPasswordForm):
+    """What to export: the whole trail, or what shows one client."""
+
+    company: forms.ModelChoiceField[Company] = forms.ModelChoiceField(
+        label=_("客户"),
+        queryset=None,
+        required=False,
+        empty_label=_("整个机构"),
+    )
+
+    def __init__(self, *args: Any, viewer: Viewer, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["company"]
+        assert isinstance(field, forms.ModelChoiceField)  # noqa: S101
+        field.queryset = companies_of(viewer).order_by("short_name")
+
+
+@require_http_methods(["GET", "POST"])
+def export_page(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
+    """The owner exports the trail, after giving their own password once more."""
+    viewer = viewer_of(request)
+    require(viewer, Act.EXPORT_AUDIT)
+    assert isinstance(request.user, User)  # noqa: S101 (a viewer is signed in)
+    form = ExportForm(request.POST or None, user=request.user, viewer=viewer)
+    if request.method == "POST" and form.is_valid():
+        company: Company | None = form.cleaned_data["company"]
+        company_id = company.pk if company is not None else None
+        audit.record(Action.AUDIT_EXPORTED, company, company_id=company_id)
+        moment = real_now().astimezone(BEIJING)
+        what = f"-{company_id}" if company_id else ""
+        return StreamingHttpResponse(
+            export.lines(viewer.agency_id, company_id=company_id, now=moment),
+            content_type="application/x-ndjson",
+            headers={
+                "Content-Disposition": f'attachment; filename="trail{what}-{moment:%Y%m%d}.jsonl"',
+                "Cache-Control": "no-store",
+            },
+        )
+    return render(request, "agency/audit_export.html", {"form": form, "key": heads.signing_key()})
+
+
+@require_GET
+def verifier(request: HttpRequest) -> HttpResponse:
+    """The stand-alone verifier: one file of source, for whoever gets an export."""
+    require(viewer_of(request), Act.EXPORT_AUDIT)
+    return HttpResponse(
+        Path(qingka_verify.__file__).read_bytes(),
+        content_type="text/x-python; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="qingka_verify.py"'},
+    )
+
+
 @require_GET
 def trail(request: HttpRequest) -> HttpResponse:
     viewer = viewer_of(request)
@@ -57,5 +115,11 @@ def trail(request: HttpRequest) -> HttpResponse:
     return render(
         request,
         "agency/audit.html",
-        {"form": form, "page": page, "entries": entries, "query": urlencode(asked)},
+        {
+            "form": form,
+            "page": page,
+            "entries": entries,
+            "query": urlencode(asked),
+            "may_export": viewer.may(Act.EXPORT_AUDIT),
+        },
     )
