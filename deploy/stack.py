@@ -22,6 +22,7 @@ from typing import IO, Self
 import psycopg
 
 from agency.sealing import KeyRing
+from agency.signing import SigningKey
 from deploy.demonstration.child import Child
 from deploy.demonstration.places import Places, write_private
 from deploy.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedValkey
@@ -140,6 +141,7 @@ class Stack:
             "QINGKA_MODE": "practice",
             "QINGKA_SECRET_KEY": keys["secret_key"],
             "QINGKA_SEAL_KEYS": keys["seal_keys"],
+            "QINGKA_AUDIT_KEY": keys.get("audit_key", ""),
             "QINGKA_DATABASE_URL": self.postgres.url(APP, _DATABASE),
             "QINGKA_REDIS_URL": self.valkey.url,
             "QINGKA_ALLOWED_HOSTS": f"{self.host},localhost",
@@ -156,7 +158,11 @@ class Stack:
         private_folder(self.places.root)
         path = self.places.root / "keys.json"
         if not path.exists():
-            keys = {"secret_key": secrets.token_urlsafe(50), "seal_keys": KeyRing.generate()}
+            keys = {
+                "secret_key": secrets.token_urlsafe(50),
+                "seal_keys": KeyRing.generate(),
+                "audit_key": SigningKey.generate(),
+            }
             write_private(path, json.dumps(keys))
         found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
         return found

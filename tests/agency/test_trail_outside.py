@@ -111,9 +111,11 @@ TAMPERED = {
     "inserted": (
         [
             UPDATE + "sequence = sequence + 100" + OF_IT + " >= 3",
-            "INSERT INTO agency_auditentry (agency_id, sequence, at, actor_kind, actor_name, plan, plan_changed_by, action, object_type,"
+            "INSERT INTO agency_auditentry (agency_id, sequence, at, actor_kind, actor_name,"
+            " plan, plan_changed_by, action, object_type,"
             " object_name, data, request_id, salt, content_hash, previous_hash, hash)"
-            " SELECT agency_id, 3, at, actor_kind, actor_name, plan, plan_changed_by, action, object_type,"
+            " SELECT agency_id, 3, at, actor_kind, actor_name,"
+            " plan, plan_changed_by, action, object_type,"
             " object_name, data, request_id, salt, content_hash, previous_hash, hash"
             " FROM agency_auditentry WHERE agency_id = {id} AND sequence = 104",
             UPDATE + "sequence = sequence - 99" + OF_IT + " > 100",

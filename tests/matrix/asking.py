@@ -110,6 +110,7 @@ def page_form(route: str, who: Asker, target: Target) -> dict[str, Any]:
     name = f"新{uuid.uuid4().hex[:6]}"
     forms: dict[str, dict[str, Any]] = {
         "disk-password": {"device_password": "87654321", "own_password": PASSWORD},
+        "audit-export": {"own_password": PASSWORD},
         "disk-pin": {"own_password": PASSWORD},
         "backups": {"years": "12"},
         "backup-hold": {"reason": "稽查"},

@@ -36,6 +36,7 @@ enter by hand           ok     ok          403       403         403         403
 import                  ok     ok          403       403         403         403
 import one's own sheet  ok     404         403       403         403         403
 see the trail           ok     ok          403       403         403         403
+export the trail        ok     403         403       403         403         403
 machines                ok     ok          403       403         403         403
 keep backups            ok     ok          403       403         403         403
 pause a bureau          ok     ok          403       403         403         403
@@ -95,6 +96,8 @@ logout               POST,OPTIONS                be signed in
 agency-switch        POST                        be signed in            agency
 set_language         POST                        everybody
 audit                GET                         see the trail
+audit-export         GET,POST                    export the trail
+audit-verifier       GET                         export the trail
 healthz              GET                         everybody
 machine-enrol        POST                        everybody               code
 machine-presence     POST                        work
