@@ -218,36 +218,53 @@ class _Work:
             for unit in self._use().units(sorted(controls))
             if not all(is_cleared(controls[kind], period) for kind in unit.types)
         ]
-        with self._stages.stage("backup", None, period):
-            self.ledger.keep(self._stages.device(self._use().export), period)
+        self._back_up(period)
         for unit in units:
-            self._clear_unit(unit, period)
+            lost = self._clear_unit(unit, period)
+            if lost is not None:
+                self._see_lost(unit, period, lost)
         controls = self._read_until(lambda read: is_cleared_all(read, period), Code.CLEAR_NOT_SEEN)
         return controls, self._confirm_all(units, period)
 
-    def _clear_unit(self, unit: Unit, period: Month) -> None:
+    def _see_lost(self, unit: Unit, period: Month, lost: Failure) -> None:
+        """Whether a clear whose answer was lost stands on the disk. Raises what lost it where it
+        does not: nothing was written, and it may be tried again. Else the next unit's backup must
+        be newer than this read."""
+
+        def cleared(read: Mapping[str, ControlData]) -> bool:
+            return all(kind in read and is_cleared(read[kind], period) for kind in unit.types)
+
+        self._read_until(cleared, lost)
+        self._back_up(period)
+
+    def _back_up(self, period: Month) -> None:
+        with self._stages.stage("backup", None, period):
+            self.ledger.keep(self._stages.device(self._use().export), period)
+
+    def _clear_unit(self, unit: Unit, period: Month) -> Failure | None:
+        """Clear it. What lost the answer, where one was: written or not, only a read can tell."""
         data = self._fetch(unit, period)
-        if data is None:  # the bureau says "already cleared": only a read can tell
-            return
+        if data is None:  # the bureau says "already cleared": the read-back will tell
+            return None
         for last in (False, True):
             try:
                 with self._stages.stage("clear", unit, period):
                     self._permitted("clear", unit, period)
                     self._stages.device(partial(self._use().clear, unit, data))
-                    return
+                    return None
             except Failure as failure:
                 if CATALOGUE[failure.code].cls == FailureClass.DONE:
-                    return
+                    return None
                 if failure.outcome_unknown:
-                    # Written or not: the read-back that follows decides, on a fresh connection.
                     self._reopen()
-                    return
+                    return failure
                 if last or failure.code != Code.CLEAR_DATA_MISMATCH:
                     raise
             again = self._fetch(unit, period)  # once more: the data did not fit the disk
             if again is None:
-                return
+                return None
             data = again
+        return None
 
     def _fetch(self, unit: Unit, period: Month) -> ClearData | None:
         """QLJS. "Not reported" leads back to the report, once; "already cleared" gives None."""
@@ -264,8 +281,7 @@ class _Work:
             self._report_unit(unit, period, again=True)
             # The disk was changed by the report: the backup must be newer than that.
             self._read()
-            with self._stages.stage("backup", None, period):
-                self.ledger.keep(self._stages.device(self._use().export), period)
+            self._back_up(period)
         return None
 
     # -- confirmations ----------------------------------------------------------------------
@@ -285,9 +301,9 @@ class _Work:
     def _confirm_owed(self, controls: Mapping[str, ControlData]) -> Outcome | None:
         owed: Outcome | None = None
         for entry in self.order.confirm_owed:
-            period = Month.parse(entry.period)
-            if is_cleared_all(controls, period):
-                owed = self._confirm_all([Unit(tuple(entry.unit.split("+")))], period) or owed
+            period, unit = Month.parse(entry.period), Unit(tuple(entry.unit.split("+")))
+            if all(kind in controls and is_cleared(controls[kind], period) for kind in unit.types):
+                owed = self._confirm_all([unit], period) or owed
         return owed
 
     def _note_answer(
@@ -338,16 +354,16 @@ class _Work:
         return controls
 
     def _read_until(
-        self, there: Callable[[dict[str, ControlData]], bool], otherwise: Code
+        self, there: Callable[[dict[str, ControlData]], bool], otherwise: Code | Failure
     ) -> dict[str, ControlData]:
-        """Read back; dates may follow some seconds later. Raises Failure(otherwise)."""
+        """Read back; dates may follow some seconds later. Raises ``otherwise``."""
         until = time.monotonic() + self.order.limits.poll
         while True:
             controls = self._read()
             if there(controls):
                 return controls
             if time.monotonic() >= until:
-                raise Failure(otherwise)
+                raise otherwise if isinstance(otherwise, Failure) else Failure(otherwise)
             time.sleep(min(_READ_PAUSE, self.order.limits.poll / 4))
 
     def _patiently(self, call: Callable[[], T]) -> T:

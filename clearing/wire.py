@@ -72,6 +72,7 @@ class Order:
     ``password_usable`` is False while the disk's record says that it is wrong, locked or in doubt;
     ``password_code`` then names the failure. ``filed`` / ``not_due`` list periods that need no
     question to the bureau. ``report_open``: an intent to report whose answer never came.
+    ``time_factor``: by which the limits were scaled; only simulated work may have another than 1.
     """
 
     run_id: int
@@ -87,6 +88,7 @@ class Order:
     bureau_url: str
     limits: Limits
     simulated: bool = False
+    time_factor: float = 1.0
     policy_try: bool = False
     filed: tuple[str, ...] = ()
     not_due: tuple[str, ...] = ()
@@ -108,7 +110,8 @@ class Order:
     def from_json(cls, raw: Mapping[str, Any]) -> Order:
         """Read what :meth:`to_json` wrote; unknown keys of a newer server are passed over.
 
-        Raises Failure(machine_fault) when something is missing or of another shape."""
+        Raises Failure(machine_fault) when something is missing or of another shape, and for limits
+        that were scaled although nothing is simulated."""
         try:
             known = {name: raw[name] for name in cls.__dataclass_fields__ if name in raw}
             known["limits"] = Limits(**raw["limits"])
@@ -121,6 +124,8 @@ class Order:
             order = cls(**known)
             Month.parse(order.period)
             dt.datetime.fromisoformat(order.now)
+            if order.time_factor != 1 and not order.simulated:
+                raise ValueError("time_factor")
         except (KeyError, TypeError, ValueError) as error:
             raise Failure(Code.MACHINE_FAULT, detail=f"order: {type(error).__name__}") from None
         return order

@@ -57,7 +57,8 @@ class Stack:
     by ``prepare``: the commands (arguments of Python) between database and web, with the owner's
     rights on the database, which also write the configurations of ``machines``.
     ``pcsc``: the disks of each machine sit in readers of real pcscd (:mod:`deploy.readers`); names
-    of machines: of these alone.
+    of machines: of these alone. ``restarts``: how many reader machines that ended by themselves
+    :meth:`tend` starts again.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Stack:
         port: int = 0,
         durable: bool = True,
         pcsc: bool | Collection[str] = False,
+        restarts: int = _MOST_RESTARTS,
     ) -> None:
         self.places = Places(root.absolute())
         self.machines = tuple(machines)
@@ -80,7 +82,7 @@ class Stack:
         self._lock: IO[str] | None = None
         self._tail: IO[str] | None = None
         self._children: dict[str, Child] = {}
-        self._restarts = 0
+        self._restarts = restarts
         self.pcsc = pcsc
         self.readers: dict[str, PcscRack] = {}
         self._components: dict[str, list[WorldDisk]] = {}
@@ -281,10 +283,12 @@ class Stack:
         """Start a reader machine that does not run. Its configuration must be there."""
         if name in self._components:
             self.places.connect_machine(name, self._connections(name))
+        self._start(name, self.machine_command(name), _plain_environment())
+
+    def machine_command(self, name: str) -> tuple[str, ...]:
+        """The program of a reader machine, as arguments of Python."""
         config = str(self.places.machine_config(name))
-        self._start(
-            name, ("-m", "clearing.worker", "run", "--config", config), _plain_environment()
-        )
+        return ("-m", "clearing.worker", "run", "--config", config)
 
     def kill_machine(self, name: str) -> None:
         """SIGKILL of a reader machine's program; its runs die with it, its disks do not."""
@@ -357,9 +361,9 @@ class Stack:
         Raises StackError for anything else that ended, and when it happens too often."""
         again = []
         for child in self.ended():
-            if child.name not in self.machines or self._restarts >= _MOST_RESTARTS:
+            if child.name not in self.machines or self._restarts <= 0:
                 self.check()
-            self._restarts += 1
+            self._restarts -= 1
             self._children.pop(child.name).wait()
             self.start_machine(child.name)
             again.append(child.name)

@@ -11,7 +11,7 @@ from django.db import transaction
 
 from agency import audit
 from agency.choices import Action, ClearPolicy
-from clearing.choices import EvidenceKind, Intent
+from clearing.choices import By, EvidenceKind, Intent
 from clearing.models import Attempt, DiskPeriod, Evidence, Run
 from clearing.periods import is_due
 from clearing.selectors.runnable import full_addresses, runnable_of
@@ -153,6 +153,7 @@ def _order(run: Run, attempt: Attempt, machine: Machine, now: dt.datetime) -> Or
         kind=disk.kind,
         bureau_url=address,
         limits=limits_now(),
+        time_factor=settings.LIMITS_SCALE,
         simulated=machine.simulated,
         policy_try=company.clear_policy == ClearPolicy.TRY,
         filed=tuple(marked),
@@ -169,7 +170,8 @@ def _order(run: Run, attempt: Attempt, machine: Machine, now: dt.datetime) -> Or
         confirm_owed=tuple(
             Owed(row.period, unit)
             for row in rows
-            if row.confirm_owed and address not in paused_addresses()
+            # One that was permitted and not read back may be written: the disk will say.
+            if row.cleared_by != By.ELSEWHERE and address not in paused_addresses()
             for unit in row.units_to_confirm
         ),
         device_password=device_password if not code else "",

@@ -53,6 +53,9 @@ def settle(
     held = hold(machine, run_id, attempt_key)
     take(held, facts, now=real_now)
     run = held.run
+    if held.newest and held.attempt.end == "settled":
+        # Told before, and the answer was lost: what has become of the run since stands.
+        return RunState(run.state)
     if not held.newest or run.state not in {
         RunState.CLAIMED,
         RunState.UNKNOWN,

@@ -15,7 +15,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +46,16 @@ from devices.drivers.contract import TaxDisk
 from devices.protocol.failures import Code, Failure
 
 
-def main() -> int:
-    """Run the one task; 0 when it was ended at the server or waits in the journal."""
+def main(prepare: Callable[[Task], None] = lambda task: None) -> int:
+    """Run the one task; 0 when it was ended at the server or waits in the journal. ``prepare``: for
+    a fault walk, called with the task before anything of it is done."""
     emit = _events()
     sys.excepthook = lambda kind, error, trace: None  # its text could hold what must not be seen
     leash = Leash()
     task = Task.from_line(leash.task_line())
     tie_to_parent(task.parent)
     leash.hold()
+    prepare(task)
     try:
         _run(task, leash, emit)
     except (ServerError, OSError, Failure) as error:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from collections.abc import Sequence
 
 from clearing.worker.client import ServerClient
 from clearing.worker.config import MachineConfig
 from clearing.worker.inventory import Inventory
 from clearing.worker.journal import Journal
+from clearing.worker.overseer import COMMAND
 from clearing.worker.places import Places
 from clearing.worker.runner import Runner
 
@@ -23,14 +25,14 @@ log_ = logging.getLogger("clearing.worker")
 _EAR_SECONDS = 5.0
 
 
-def serve(config: MachineConfig) -> None:
-    """Work until a signal, then end in good order."""
+def serve(config: MachineConfig, *, command: Sequence[str] = COMMAND) -> None:
+    """Work until a signal, then end in good order. ``command``: what a run is done by."""
     stopping = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stopping.set())
     client = ServerClient(config.server, config.token)
     places = Places(config.data_dir)
-    runner = Runner(config, client, Journal(config.data_dir), places)
+    runner = Runner(config, client, Journal(config.data_dir), places, command=command)
     inventory = Inventory(config, client, places, runner)
     looking = threading.Thread(target=inventory.run, name="inventory", daemon=True)
     looking.start()

@@ -1,5 +1,7 @@
-"""Whether every disk ended as the simulated world says it should: the demo's judge.
+"""Whether every disk ended as the simulated world says it should: the one judge of a month.
 
+The demo, the fault walk, the storm and the reliability tests all ask :func:`examine` (or
+:func:`judge`, the same in sentences), with ``disturbed`` where anything was killed on the way.
 It believes the simulated disks (their state and their log of writes) and the stand-in bureau, and
 holds our own tables against them: a row that says "cleared" proves nothing here. Pure: it is handed
 what was seen and answers with sentences, one for each violation; no sentence, no violation.
@@ -63,12 +65,23 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowed:
+    """A permission to clear one unit of one period, as the trail has it."""
+
+    period: str
+    unit: str
+    at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """What our tables say of one disk. By period: ``states``, who reported and cleared, when the
     first backup was kept; ``unconfirmed``: periods whose clear the bureau has not confirmed;
     ``permitted``: how many PIN rolls were, ``packages_lost``: how many permitted reports brought no
     package, because machine or disk was gone before it was safe. ``window_seen``: the trail shows
-    that a machine found its own PIN window open."""
+    that a machine found its own PIN window open. ``allowed``: the clears that were permitted.
+    ``unbacked``: those of them whose claim had kept no verified backup before, ``untold``: what
+    happened without an entry in the trail."""
 
     device_no: str
     tax_id: str
@@ -84,6 +97,9 @@ class Claim:
     permitted: int = 0
     packages_lost: int = 0
     window_seen: bool = False
+    allowed: Sequence[Allowed] = ()
+    unbacked: Sequence[str] = ()
+    untold: Sequence[str] = ()
 
     @property
     def excused(self) -> bool:
@@ -93,6 +109,18 @@ class Claim:
     @property
     def ending(self) -> str:
         return ending(self.outcome, self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that is not as promised. ``device_no`` is empty for what concerns no one disk."""
+
+    device_no: str
+    who: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.who}: {self.text}" if self.who else self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +153,24 @@ def judge(
     *,
     disturbed: bool = False,
 ) -> list[str]:
-    """Every violation in a sentence. ``disturbed``: something was killed on the way, so a period
-    may have been declared again whose package was lost. Nothing excuses a second clear."""
-    found: list[str] = []
+    """Every violation in a sentence, as :func:`examine` finds them."""
+    return [
+        str(violation)
+        for violation in examine(expected, sights, bureau, claims, disturbed=disturbed)
+    ]
+
+
+def examine(
+    expected: Expected,
+    sights: Mapping[str, Sight],
+    bureau: State,
+    claims: Claims,
+    *,
+    disturbed: bool = False,
+) -> list[Violation]:
+    """Every violation. ``disturbed``: something was killed on the way, so a period may have been
+    declared again whose package was lost. Nothing excuses a second clear."""
+    found: list[Violation] = []
     by_number = {claim.device_no: claim for claim in claims.disks}
     for disk in expected.disks:
         sight, claim = sights.get(disk.device_no), by_number.pop(disk.device_no, None)
@@ -139,14 +182,18 @@ def judge(
             spare = claim if disturbed else None
             said = [*_disk(disk, sight, spare), *_bureau(disk, sight, bureau)]
             said += _claim(disk, sight, claim, expected.period)
-        found += [f"{disk.company} {disk.device_no} [{disk.case}]: {each}" for each in said]
+        if sight is not None and claim is not None:
+            said += _permissions(disk, sight, claim)
+        who = f"{disk.company} {disk.device_no} [{disk.case}]"
+        found += [Violation(disk.device_no, who, each) for each in said]
     for claim in by_number.values():
         why = "应无需清卡, 却有税盘" if claim.tax_id in expected.diskless else "名单之外的税盘"
-        found.append(f"{claim.company} {claim.device_no}: {why} (a disk that should not be there)")
+        text = f"{why} (a disk that should not be there)"
+        found.append(Violation(claim.device_no, f"{claim.company} {claim.device_no}", text))
     if claims.first_bad_sequence is not None:
-        found.append(
-            f"操作留痕的链条在第 {claims.first_bad_sequence} 条断开 (the audit chain is broken)"
-        )
+        where = claims.first_bad_sequence
+        text = f"操作留痕的链条在第 {where} 条断开 (the audit chain is broken)"
+        found.append(Violation("", "", text))
     return found
 
 
@@ -276,6 +323,21 @@ def _claim(disk: ExpectedDisk, sight: Sight, claim: Claim | None, period: str) -
     wanted, said = (disk.ending, disk.code), (claim.ending, claim.code)
     if said != wanted:
         yield f"办理结果为 {_end(*said)}, 应为 {_end(*wanted)} (outcome)"
+
+
+def _permissions(disk: ExpectedDisk, sight: Sight, claim: Claim) -> Iterator[str]:
+    """Every clear on the disk was permitted to us before, and every permission had its backup."""
+    for write in sight.log:
+        if write.command != writes_of(disk.kind)[1]:
+            continue
+        unit = str(write.facts.get("types", ""))
+        fitting = (a for a in claim.allowed if a.period == write.period and unit in {"", a.unit})
+        if not any(each.at <= write.at for each in fitting):
+            yield f"属期 {_at((write.period, unit))} 清卡前没有准予 (a clear without permission)"
+    for each in claim.unbacked:
+        yield f"{each} 准予清卡时本次领取尚无核验过的备份 (permitted without a backup of its claim)"
+    for each in claim.untold:
+        yield f"操作留痕缺少: {each} (missing in the trail)"
 
 
 def _end(outcome: str, code: str) -> str:

@@ -5,8 +5,8 @@ To be imported after ``django.setup()``; everything runs in one ``agency_scope``
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from django.db.models import Max, Min, Sum
@@ -20,7 +20,7 @@ from clearing.choices import EvidenceKind
 from clearing.models import Backup, Batch, DiskPeriod, Evidence, Run, StageResult
 from clearing.states import ENDED, Reason, RunState
 from deploy.demonstration.expected import ending
-from deploy.demonstration.judge import Claim, Claims
+from deploy.demonstration.judge import Allowed, Claim, Claims
 from deploy.demonstration.people import AGENCY
 from devices.models import TaxDisk
 from devices.selectors import present_slots
@@ -113,13 +113,21 @@ def spent() -> Spent:
     return Spent((sums["device"] or 0) / 1000, (sums["bureau"] or 0) / 1000, wall)
 
 
-def read_claims() -> Claims:
-    """Everything our tables claim about every disk."""
-    with agency_scope(agency_id()):
+def read_all_claims() -> Claims:
+    """The same of all agencies together."""
+    each = [read_claims(agency) for agency in Agency.objects.values_list("pk", flat=True)]
+    broken = [claims.first_bad_sequence for claims in each if claims.first_bad_sequence is not None]
+    return Claims([disk for claims in each for disk in claims.disks], next(iter(broken), None))
+
+
+def read_claims(agency: int | None = None) -> Claims:
+    """Everything our tables claim about every disk of an agency, the demo's own by default."""
+    with agency_scope(agency_id() if agency is None else agency):
         runs = {run.disk_id: run for run in _newest_runs()}
         reports = _recorded(Action.RUN_REPORT_ALLOWED)
         clears = _recorded(Action.RUN_CLEAR_ALLOWED)
         windows = _recorded(Action.DISK_PIN_UNKNOWN)
+        trail = _trail()
         packages = Counter(
             Evidence.objects.filter(kind=EvidenceKind.PACKAGE).values_list("disk_id", flat=True)
         )
@@ -142,6 +150,13 @@ def read_claims() -> Claims:
                     permitted=reports[disk.pk] + clears[disk.pk],
                     packages_lost=max(0, reports[disk.pk] - packages[disk.pk]),
                     window_seen=windows[disk.pk] > 0,
+                    allowed=[
+                        Allowed(entry.data["period"], entry.data["unit"], entry.at)
+                        for entry in trail[disk.pk]
+                        if entry.action == Action.RUN_CLEAR_ALLOWED
+                    ],
+                    unbacked=list(_unbacked(disk, trail[disk.pk])),
+                    untold=list(_untold(disk, trail[disk.pk])),
                     unconfirmed=[row.period for row in rows if row.confirm_owed],
                     backups=dict(
                         backups.values_list("disk_period__period")
@@ -151,6 +166,43 @@ def read_claims() -> Claims:
                 )
             )
         return Claims(claims, audit.first_bad_sequence())
+
+
+def _trail() -> dict[int | None, list[AuditEntry]]:
+    """The entries about runs, by disk, in their order."""
+    found: dict[int | None, list[AuditEntry]] = defaultdict(list)
+    for entry in AuditEntry.objects.filter(action__startswith="run.").order_by("sequence"):
+        found[entry.object_id].append(entry)
+    return found
+
+
+def _unbacked(disk: TaxDisk, trail: Sequence[AuditEntry]) -> Iterator[str]:
+    """Clears that were permitted to a claim which had kept no verified backup before."""
+    kept = Backup.objects.filter(disk_period__disk=disk)
+    backups = kept.values_list("run", "attempt__ordinal", "verified_at")
+    for entry in trail:
+        if entry.action == Action.RUN_CLEAR_ALLOWED:
+            claim = (entry.data["run"], entry.data["attempt"])
+            if not any(of[:2] == claim and of[2] <= entry.at for of in backups):
+                yield f"{entry.data['period']} {entry.data['unit']}".strip()
+
+
+def _untold(disk: TaxDisk, trail: Sequence[AuditEntry]) -> Iterator[str]:
+    """What happened to the disk's runs and has no entry: every run was queued, every claim began
+    and ended (twice, where the machine told of it after its lease), every backup was kept."""
+    told = Counter((entry.action, entry.data.get("run")) for entry in trail)
+    for run in Run.objects.filter(disk=disk).prefetch_related("attempts", "backups"):
+        claims = list(run.attempts.all())
+        ended = [claim for claim in claims if claim.ended_at is not None]
+        ends = (Action.RUN_SETTLED, Action.RUN_RELEASED, Action.RUN_LEASE_OVER)
+        for wanted, actions, what in (
+            (1, (Action.RUN_QUEUED,), "排队"),
+            (len(claims), (Action.RUN_CLAIMED,), "领取"),
+            (len(ended), ends, "领取的结束"),
+            (run.backups.count(), (Action.RUN_BACKUP_KEPT,), "备份"),
+        ):
+            if (seen := sum(told[action, run.pk] for action in actions)) < wanted:
+                yield f"办理 {run.pk} {what} {seen}/{wanted}"
 
 
 def _recorded(action: Action) -> Counter[int | None]:

@@ -14,7 +14,7 @@ from agency.choices import Action
 from agency.models import Agency, AuditEntry
 from agency.scope import agency_scope
 from clearing.models import Attempt, Backup, DiskPeriod, Evidence, Run, StageResult
-from clearing.services import run_cancel
+from clearing.services import mark_filed, run_cancel
 from clearing.services.backups import look
 from devices.models import Machine, Slot, TaxDisk
 from devices.services import machine_revoke
@@ -406,6 +406,36 @@ def test_an_unconfirmed_clear_is_owed_and_travels_with_the_next_order(
     order = machine.claim()
     assert order is not None
     assert order["confirm_owed"] == [{"period": "2026-10", "unit": "025"}]
+
+
+def test_a_clear_that_was_permitted_and_not_read_back_travels_with_the_next_order(
+    machine: PlayedMachine, disk: TaxDisk, start: StartBatch
+) -> None:
+    """Killed right after the write: the next run finds the disk cleared and tells the bureau."""
+    machine.present(disk)
+    start(disk)
+    machine.claim()
+    machine.keep(b"{}", machine.identified(disk), machine.read(REPORTED))
+    machine.intend("clear")
+    machine.on_run("release")
+    order = machine.claim()
+    assert order is not None
+    assert order["confirm_owed"] == [{"period": "2026-10", "unit": "025"}]
+
+
+def test_an_outcome_told_twice_does_not_undo_what_happened_since(
+    agency: Agency, machine: PlayedMachine, disk: TaxDisk, start: StartBatch
+) -> None:
+    """The answer was lost and the machine asks again, after somebody marked the return as filed."""
+    machine.present(disk)
+    start(disk)
+    machine.claim()
+    facts = (machine.identified(disk), machine.read(REPORTED))
+    told = {"reason": "filing", "retry_after": 7200, "code": "not_filed"}
+    assert machine.settle("waiting", *facts, **told).json()["state"] == "waiting"
+    with agency_scope(agency.pk):
+        mark_filed(company_ids=[disk.company_id], period="2026-10", by="吴主管", now=NOW)
+    assert machine.settle("waiting", *facts, **told).json()["state"] == "queued"
 
 
 def test_a_cleared_row_is_never_turned_back(

@@ -19,6 +19,7 @@ from deploy.demonstration.judge import (
     PASSWORD,
     VERIFY,
     WRITE,
+    Allowed,
     Claim,
     Claims,
     Sight,
@@ -133,6 +134,7 @@ def _claim(disk: ExpectedDisk, period: str) -> Claim:
         reported_by=dict.fromkeys(disk.reports, "us"),
         cleared_by=cleared_by,
         backups=dict.fromkeys(disk.clears, START),
+        allowed=[Allowed(period, unit, START) for period in disk.clears for unit in disk.units],
     )
 
 
@@ -314,6 +316,31 @@ def test_a_clear_without_an_earlier_backup_is_found(scene: Scene, kept: dt.datet
     disk = scene.of(Case.CLEAR_TIMEOUT)
     scene.change(disk, backups={scene.expected.period: kept} if kept else {})
     only(scene.verdict(), disk, "no backup before the clear")
+
+
+@pytest.mark.parametrize("case", ["other period", "other unit", "later"])
+def test_a_clear_that_nobody_permitted_is_found(scene: Scene, case: str) -> None:
+    disk = scene.of_kind(BAIWANG, 2)
+    period, later = scene.expected.period, START + dt.timedelta(days=1)
+    allowed = {
+        "other period": [Allowed("2026-09", unit, START) for unit in disk.units],
+        "other unit": [Allowed(period, disk.units[0], START)],
+        "later": [Allowed(period, unit, later) for unit in disk.units],
+    }
+    scene.change(disk.device_no, allowed=allowed[case])
+    only(scene.verdict(disturbed=True), disk.device_no, "without permission")
+
+
+def test_a_permission_without_a_backup_of_its_claim_is_found(scene: Scene) -> None:
+    disk = scene.of(Case.CLEAR_TIMEOUT)
+    scene.change(disk, unbacked=["2026-10 025"])
+    only(scene.verdict(disturbed=True), disk, "without a backup of its claim")
+
+
+def test_what_happened_without_an_entry_in_the_trail_is_found(scene: Scene) -> None:
+    disk = scene.of(Case.CLEAR_TIMEOUT)
+    scene.change(disk, untold=["办理 7 领取 1/2"])
+    only(scene.verdict(disturbed=True), disk, "missing in the trail")
 
 
 def test_a_bureau_that_was_told_nothing_is_found(scene: Scene) -> None:

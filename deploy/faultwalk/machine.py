@@ -1,0 +1,88 @@
+"""A reader machine whose runs have plans of faults.
+
+    python -m deploy.faultwalk.machine --config FILE PLANS
+
+The real worker (:func:`clearing.worker.serve.serve`); its children are those of
+:mod:`deploy.faultwalk.child`, and its own call that a run begins with, the claim, has a gate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from clearing.worker.client import Json
+from clearing.worker.config import load
+from clearing.worker.durable import locked, private_dir
+from clearing.worker.serve import serve
+from deploy.faultwalk.child import gate_server
+from deploy.faultwalk.plan import CLAIM, Plan, Way
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m deploy.faultwalk.machine")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("plans", type=Path)
+    options = parser.parse_args(arguments)
+    config = load(options.config)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    private_dir(config.data_dir)
+    gate_server(_Claims(options.plans, config.name).strike)
+    with locked(config.data_dir / "worker.lock") as ours:
+        if not ours:
+            return 2
+        serve(config, command=(sys.executable, "-m", "deploy.faultwalk.child", str(options.plans)))
+    return 0
+
+
+class _Claims:
+    """The gate at the claim: it strikes for the one disk of this machine whose turn it is."""
+
+    def __init__(self, folder: Path, machine: str) -> None:
+        self._folder, self._machine = folder, machine
+
+    def strike(
+        self,
+        name: str,
+        act: Callable[[], Json],
+        *,
+        error: Callable[[], Exception],
+        lost: Callable[[], Exception],
+        hang: Callable[[], Exception],
+        **_: Any,
+    ) -> Json:
+        if name != CLAIM:
+            return act()
+        match self._planned():
+            case Way.ERROR:
+                raise error()
+            case Way.HANG:
+                act()
+                raise hang()
+            case Way.LOST:
+                act()
+                raise lost()
+            case Way.KILLED_BEFORE | Way.MACHINE_BEFORE:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case Way.KILLED_AFTER | Way.MACHINE_AFTER:
+                act()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return act()
+
+    def _planned(self) -> Way | None:
+        for path in self._folder.glob("*.json"):
+            plan = Plan(self._folder, path.stem)
+            if plan.machine == self._machine and plan.next_place.startswith(CLAIM):
+                return plan.pass_by(CLAIM)
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
