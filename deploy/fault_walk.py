@@ -35,10 +35,9 @@ _SHARED = 4
 #: Driver calls that change a disk: every command in them is a place of its own.
 _CHANGING = ("report", "clear")
 #: Where the whole worker is killed, too: around everything that lasts.
-_LASTING = frozenset(
-    ("intend", "keep", "settle", "WLCB", "QLJSJGQR", "SJCB", "JKHC")
-    + ("VERIFY_FISCAL_PIN", "DECLARE_DUTY", "UPDATE_CONTROLS")
-)
+_RECORDED = ("intend", "keep", "settle", "WLCB", "QLJSJGQR")
+_WRITTEN = ("SJCB", "JKHC", "VERIFY_FISCAL_PIN", "DECLARE_DUTY", "UPDATE_CONTROLS")
+_LASTING = frozenset((*_RECORDED, *_WRITTEN))
 
 
 def places_of(passed: Sequence[str], *, thorough: bool) -> Iterator[str]:
