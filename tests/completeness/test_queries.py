@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, URLResolver, get_resolver
 
@@ -25,7 +24,7 @@ from clearing.states import RunState
 from devices.models import Machine
 from devices.services import SlotReport, machine_create, presence_note
 from tests.clearing import scenes
-from tests.conftest import NOW, MakeCompany, MakeDisk, Person
+from tests.conftest import NOW, MakeCompany, MakeDisk, Person, signed_in
 
 BASELINES = Path(__file__).with_name("queries.json")
 #: Most queries of a page that has no line of its own yet.
@@ -52,8 +51,7 @@ class Filled:
         self._agency, self._owner = agency, owner
         self._make_company, self._make_disk = make_company, make_disk
         self._made = 0
-        self.client = Client()
-        self.client.force_login(owner.user)
+        self.client = signed_in(owner)
         self.client.get("/")  # whatever a first visit brings
         disk = make_disk(make_company(assigned_to=owner))
         self.batch = scenes.run(disk, RunState.DONE).batch
