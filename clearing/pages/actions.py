@@ -95,6 +95,19 @@ def _act(request: HttpRequest, viewer: Viewer, view: Preview, period: Month) -> 
             request,
             _("已取消 %(n)s 次办理；正在写盘的会在下一步之前停下。") % {"n": len(view.targets)},
         )
+    elif view.action == ActionKind.HOLD:
+        changed = services.hold(
+            disk_ids=view.targets,
+            note=request.POST.get("note", ""),
+            by=viewer.name,
+            real_now=clock.real_now(),
+        )
+        messages.success(request, _("已暂缓 %(n)s 只税盘。") % {"n": changed})
+    elif view.action == ActionKind.RELEASE:
+        changed = services.release_hold(
+            disk_ids=view.targets, by=viewer.name, real_now=clock.real_now()
+        )
+        messages.success(request, _("已取消 %(n)s 只税盘的暂缓。") % {"n": changed})
     elif view.action == ActionKind.MARK_FILED:
         marked = services.mark_filed(
             company_ids=view.targets, period=str(period), by=viewer.name, now=now

@@ -47,6 +47,7 @@ class Progress:
     busy: int
     waiting: int
     remaining: dt.timedelta | None
+    to_verify: int = 0
 
     @property
     def running(self) -> bool:
@@ -105,6 +106,7 @@ def progress(batch: Batch, companies: QuerySet[Company], now: dt.datetime) -> Pr
         ended=ended,
         busy=busy,
         waiting=counts[RunState.WAITING] + counts[RunState.UNKNOWN],
+        to_verify=counts[RunState.UNKNOWN],
         remaining=remaining,
     )
 

@@ -37,12 +37,14 @@ class Flag(models.TextChoices):
     ABSENT = "absent", _("待插盘")
     CLOSING = "closing", _("将锁盘")
     OVERDUE = "overdue", _("已锁盘")
+    HELD = "held", _("暂缓")
 
 
 FLAG_HELP = {
     Flag.ABSENT: _("办理在等税盘插上"),
     Flag.CLOSING: _("三天内到开票截止日"),
     Flag.OVERDUE: _("已过开票截止日"),
+    Flag.HELD: _("有人暂缓了办理"),
 }
 
 
@@ -94,6 +96,7 @@ class Row:
             Flag.ABSENT: lambda disk: disk.absent,
             Flag.CLOSING: lambda disk: disk.closing,
             Flag.OVERDUE: lambda disk: disk.overdue,
+            Flag.HELD: lambda disk: bool(disk.held),
         }
         return [
             flag
@@ -223,7 +226,7 @@ def _count(rows: Collection[Row]) -> tuple[list[CounterView], list[CounterView]]
     return counters, [
         CounterView(flag, str(flag.label), flags[flag], "amber", str(FLAG_HELP[flag]))
         for flag in Flag
-        if flag != Flag.OVERDUE or flags[flag]
+        if flag not in {Flag.OVERDUE, Flag.HELD} or flags[flag]
     ]
 
 

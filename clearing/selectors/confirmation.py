@@ -35,14 +35,19 @@ class ActionKind(models.TextChoices):
     UNMARK_FILED = "unmark_filed", gettext_lazy("撤销已申报标记")
     RETRY = "retry", gettext_lazy("重试")
     CANCEL = "cancel", gettext_lazy("取消办理")
+    HOLD = "hold", gettext_lazy("暂缓办理")
+    RELEASE = "release", gettext_lazy("取消暂缓")
 
 
 INTENTS = frozenset({ActionKind.READ, ActionKind.REPORT, ActionKind.REPORT_AND_CLEAR})
+HOLDS = frozenset({ActionKind.HOLD, ActionKind.RELEASE})
 FILING = frozenset({ActionKind.MARK_FILED, ActionKind.UNMARK_FILED})
 
 
 def right_for(action: ActionKind) -> Act:
     """The right an action needs."""
+    if action in HOLDS:
+        return Act.HOLD
     return Act.MARK_FILED if action in FILING else Act.RUN
 
 
@@ -120,6 +125,10 @@ def _target(action: ActionKind, line: DiskLine) -> int:
 
 def _skip_reason(action: ActionKind, line: DiskLine) -> str:
     """Why a disk is left out; empty when it is not."""
+    if action == ActionKind.RELEASE:
+        return "" if line.held else _("没有暂缓")
+    if action == ActionKind.HOLD:
+        return _("已暂缓办理") if line.held else _("已注销") if line.retired else ""
     if action == ActionKind.CANCEL:
         if line.run is None:
             return _("没有在办的办理")
@@ -127,6 +136,8 @@ def _skip_reason(action: ActionKind, line: DiskLine) -> str:
     if action == ActionKind.RETRY:
         if line.run is not None:
             return _("已在办理")
+        if line.held and line.failed is not None and line.failed.intent != Intent.READ:
+            return _("已暂缓办理")
         return "" if line.failed is not None else _("没有未办成的办理")
     return why_skipped(
         Intent(action.value),
@@ -134,6 +145,7 @@ def _skip_reason(action: ActionKind, line: DiskLine) -> str:
             retired=line.retired,
             training=line.training,
             under_way=line.run is not None,
+            held=bool(line.held),
             reported=line.reported,
             cleared=line.state == PeriodState.CLEARED,
         ),

@@ -10,12 +10,13 @@ import datetime as dt
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from django.db.models import OuterRef, Subquery
 from django.utils.translation import gettext as _
 
 from agency.choices import ClearPolicy, FilingFrequency
 from agency.models import Company
 from clearing.choices import By, FilingState, Intent, PeriodState, Stage
-from clearing.models import DiskPeriod, Run
+from clearing.models import DiskPeriod, Hold, Run
 from clearing.periods import is_due
 from clearing.selectors.standing import DiskFacts, Standing, standing_of
 from clearing.selectors.words import PARTY_OF_REASON, STEP_OF_REASON, Party, entry_for, party_of
@@ -95,6 +96,7 @@ class DiskLine:
     cleared_by: str = ""
     cleared_at: dt.datetime | None = None
     clear_waits_for_filing: bool = True
+    held: str = ""  # why a person keeps the disk back
     run: RunLine | None = None
     last: RunLine | None = None
     standing: Standing = Standing.UNREAD
@@ -169,6 +171,8 @@ class DiskLine:
     @property
     def why(self) -> str:
         """Why the disk stands where it stands; empty when there is nothing to say."""
+        if self.held and self.standing not in {Standing.CLEARED, Standing.BY_HAND}:
+            return _("暂缓：%(note)s") % {"note": self.held}
         if self.run is not None:
             return self._why_open(self.run)
         if self.standing == Standing.CLEARED:
@@ -277,10 +281,12 @@ def _disks(
         frequency: is_due(Company(filing_frequency=frequency), period)
         for frequency in FilingFrequency
     }
+    hold = Hold.objects.filter(disk=OuterRef("pk"), released_at__isnull=True).values("note")
+    disks = disks.annotate(held=Subquery(hold[:1]))
     for disk in disks.order_by("company_id", "terminal_no", "id").values(
         "id", "company_id", "device_no", "terminal_no", "kind", "training", "retired_at",
         "password_state", "issue_deadline", "control_read_at", "company__clear_policy",
-        "company__filing_frequency",
+        "company__filing_frequency", "held",
     ):  # fmt: skip
         yield DiskLine(
             id=disk["id"],
@@ -296,6 +302,7 @@ def _disks(
             today=today,
             due=due[FilingFrequency(disk["company__filing_frequency"])],
             clear_waits_for_filing=disk["company__clear_policy"] == ClearPolicy.AFTER_FILING,
+            held=disk["held"] or "",
         )
 
 

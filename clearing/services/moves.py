@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 
+from django.db.models import Exists, OuterRef
+
 from clearing.models import Batch, Run
 from clearing.states import BUSY, ENDED, RunState, may_move
+from devices.selectors import present_slots
 
-# How long an unknown run whose disk is away holds its batch open.
+# How long an unknown run whose disk is away holds its batch open, and one whose disk is there goes
+# without a notice.
 UNKNOWN_PATIENCE = dt.timedelta(hours=1)
 
 
@@ -40,6 +44,8 @@ def move(
         run.lease_until = None
     if state not in {RunState.CLAIMED, RunState.UNKNOWN}:
         run.open_intent = None
+    if state != RunState.UNKNOWN:
+        run.noticed_at = None
     run.ended_at = now if state in ENDED else None
     run.save()
 
@@ -48,6 +54,7 @@ def end_batches(*, now: dt.datetime) -> list[Batch]:
     """Close the batches none of whose runs is busy any more; returns those closed."""
     busy = Run.objects.filter(state__in=BUSY).exclude(
         # An unknown run whose disk has been away for an hour: "N to be verified".
+        ~Exists(present_slots(now).filter(device_no=OuterRef("disk__device_no"))),
         state=RunState.UNKNOWN,
         attempt__ended_at__lt=now - UNKNOWN_PATIENCE,
     )

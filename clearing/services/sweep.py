@@ -9,14 +9,16 @@ from __future__ import annotations
 import datetime as dt
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
+from agency import audit
+from agency.choices import Action
 from clearing import bell
 from clearing.models import Run, Tick
 from clearing.periods import current_period
 from clearing.services.claims import limits_now
 from clearing.services.ends import lease_over, note_ended_batches
-from clearing.services.moves import move
+from clearing.services.moves import UNKNOWN_PATIENCE, move
 from clearing.services.parked import sweep_parked
 from clearing.states import Reason, RunState
 from devices.models import Machine, TaxDisk
@@ -52,6 +54,7 @@ def sweep(*, agency_id: int, now: dt.datetime, real_now: dt.datetime, leases: bo
             move(run, RunState.QUEUED, now=real_now, code=run.code)
     _disks_gone(real_now)
     sweep_parked(now=real_now)
+    _notice_unknown(real_now)
     note_ended_batches(now=real_now)
     bell.ring(agency_id)
 
@@ -72,6 +75,21 @@ def _months_turned(now: dt.datetime, real_now: dt.datetime) -> None:
     for state in (RunState.QUEUED, RunState.WAITING):
         for run in _locked(state=state, disk_period__period__lt=before):
             move(run, RunState.SUPERSEDED, now=real_now)
+
+
+def _notice_unknown(real_now: dt.datetime) -> None:
+    """Once per doubt: an unknown run whose disk is away, or that nobody has read for an hour."""
+    here = Exists(present_slots(real_now).filter(device_no=OuterRef("disk__device_no")))
+    old = Q(attempt__ended_at__lt=real_now - UNKNOWN_PATIENCE)
+    for run in _locked_where(RunState.UNKNOWN, ~Q(here) | old, noticed_at__isnull=True):
+        run.noticed_at = real_now
+        run.save(update_fields=["noticed_at"])
+        audit.record(
+            Action.RUN_UNKNOWN_NOTICE,
+            run.disk,
+            company_id=run.disk.company_id,
+            data={"run": run.pk, "device_no": run.disk.device_no},
+        )
 
 
 def _disks_gone(real_now: dt.datetime) -> None:

@@ -7,18 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from agency.access import due_agencies
 from agency.choices import Action
 from agency.models import Agency, AuditEntry
 from agency.scope import agency_scope
-from clearing.models import Batch, Run, Tick
+from clearing.models import Attempt, Batch, Run, Tick
 from clearing.services.sweep import sweep, tick
 from clearing.states import Reason, RunState
 from devices.models import TaxDisk
 from tests.clearing.conftest import StartBatch
 from tests.clearing.machine import REPORTED, TO_REPORT, PlayedMachine
-from tests.conftest import NOW, MakeCompany, MakeDisk
+from tests.conftest import NOW, MakeCompany, MakeDisk, Person
 
 Again = Callable[[Any], Any]
 
@@ -179,9 +180,60 @@ def test_an_unknown_run_holds_its_batch_for_an_hour_at_most(
     round_(agency, 3500)
     with agency_scope(agency.pk):
         assert Batch.objects.get().ended_at is None
-    round_(agency, 3700)
+        Attempt.objects.update(ended_at=later(-3700))
+    round_(agency)  # the disk is there: it will be read
+    with agency_scope(agency.pk):
+        assert Batch.objects.get().ended_at is None
+    round_(agency, 60)
     with agency_scope(agency.pk):
         assert Batch.objects.get().ended_at is not None
+
+
+def notices(agency: Agency) -> int:
+    with agency_scope(agency.pk):
+        return AuditEntry.objects.filter(action=Action.RUN_UNKNOWN_NOTICE).count()
+
+
+def test_a_doubt_whose_disk_is_away_gives_one_notice_and_the_read_ends_it(
+    agency: Agency,
+    machine: PlayedMachine,
+    disk: TaxDisk,
+    start: StartBatch,
+    owner: Person,
+    login: Callable[[Person], Client],
+) -> None:
+    machine.present(disk)
+    start(disk)
+    machine.claim()
+    machine.intend("report", machine.identified(disk))
+    machine.on_run("release")
+    round_(agency)
+    assert notices(agency) == 0
+    machine.present()
+    round_(agency)
+    round_(agency, 7200)
+    assert notices(agency) == 1
+    for page in ("/", "/failures"):
+        assert f"请插入税盘 {disk.device_no}" in login(owner).get(page).content.decode()
+    machine.present(disk)
+    machine.claim()
+    machine.settle("done", machine.identified(disk), machine.read(TO_REPORT))
+    assert "请插入税盘" not in login(owner).get("/").content.decode()
+
+
+def test_a_doubt_that_nobody_read_for_an_hour_gives_a_notice_though_its_disk_is_there(
+    agency: Agency, machine: PlayedMachine, disk: TaxDisk, start: StartBatch
+) -> None:
+    machine.present(disk)
+    start(disk)
+    machine.claim()
+    machine.intend("report", machine.identified(disk))
+    machine.on_run("release")
+    with agency_scope(agency.pk):
+        Attempt.objects.update(ended_at=later(-3700))
+    round_(agency)
+    round_(agency)
+    assert notices(agency) == 1
 
 
 def test_the_sweeper_is_patient_after_its_start_and_after_a_gap(database: None) -> None:
