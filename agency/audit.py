@@ -167,8 +167,10 @@ def _append(agency_id: int, entries: list[dict[str, Any]]) -> None:
 
     if not entries:
         return
-    AuditHead.objects.get_or_create(agency_id=agency_id)
-    head = AuditHead.objects.select_for_update().get()
+    head = AuditHead.objects.select_for_update().first()
+    if head is None:  # the agency's first entry
+        AuditHead.objects.get_or_create(agency_id=agency_id)
+        head = AuditHead.objects.select_for_update().get()
     sequence, previous = head.sequence, bytes(head.hash)
     rows = []
     for values in entries:

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,6 +44,7 @@ from devices.protocol.failures import Code
 from devices.protocol.month import Month
 from devices.simulator.rack_client import RackChannel
 from devices.simulator.world import World
+from tests.bench.processor import cpu_seconds
 from tests.devices.cards import KeptPins
 from tests.reliability.month import MonthUnderTest
 
@@ -222,19 +222,6 @@ class Player:
 def _done(outcome: Outcome) -> None:
     if outcome.end != End.DONE:
         raise SystemExit(f"a month ended otherwise: {outcome}")
-
-
-def cpu_seconds(belongs: Callable[[Path], bool]) -> float:
-    """Processor time of living processes and their ended children."""
-    ticks = 0
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if belongs(process):
-                fields = (process / "stat").read_text().rpartition(")")[2].split()
-                ticks += sum(int(fields[place]) for place in (11, 12, 13, 14))
-        except OSError:
-            continue
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def measure(root: Path, disks: int, apdu: float, bureau: float) -> None:
