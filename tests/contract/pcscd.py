@@ -80,7 +80,7 @@ class PcscCard(RackCard):
 
     def revive(self) -> None:
         if self._doomed:
-            self.rack.process.wait(timeout=20)
+            self.rack.process.wait(timeout=90)
             until(lambda: not self._look()[0])  # or the daemon takes the next card for this one
         super().revive()
 

@@ -197,7 +197,7 @@ class RackCard(CardSubject):
 
     def revive(self) -> None:
         if self._doomed:
-            self.rack.process.wait(timeout=20)
+            self.rack.process.wait(timeout=90)
             self.rack.restart()
             self._doomed = False
         self._let_go()
@@ -284,7 +284,7 @@ class Component:
 
     def revive(self) -> None:
         if self._doomed and self._process is not None:
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=90)
             self.address = self._start()
             self.control = ComponentControl(self.address)
             self._doomed = False

@@ -276,6 +276,6 @@ class Child:
         if not self.process.stdout.closed:
             with self.process.stdout as stdout:
                 self.events = [json.loads(line) for line in stdout]
-        self.process.wait(30)
+        self.process.wait(90)
         self.process.stdin.close()
         return self.events

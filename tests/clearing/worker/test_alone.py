@@ -107,7 +107,7 @@ def test_a_broker_that_dies_and_comes_back_stops_nothing_and_is_heard_again(
         broker.start()
         heard(house, url, tmp_path / "log")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(90) == 0
 
 
 def heard(house: House, url: str, log: Path) -> None:

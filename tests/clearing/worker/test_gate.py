@@ -66,7 +66,7 @@ def test_while_one_waits_to_close_nobody_begins(gate: Gate) -> None:
 
     thread = threading.Thread(target=close)
     thread.start()
-    assert waiting.wait(20)
+    assert waiting.wait(90)
     assert gate.pass_through("A-02") is None
     assert not closed.is_set()
     inside.leave()

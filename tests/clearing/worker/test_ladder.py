@@ -164,7 +164,7 @@ def test_one_restart_is_for_all_that_hang(made: Made) -> None:
     original = bench.probe
 
     def probe(config: MachineConfig, slots: list[str], places: Places) -> Mapping[str, Found]:
-        held.wait(20)
+        held.wait(90)
         return original(config, slots, places)
 
     bench.ladder._probe = probe

@@ -139,7 +139,7 @@ def test_looks_show_insertions_of_all_daemons_and_wake_who_waits(desk: Desk) -> 
         assert [bool(who) for who in first.values()] == [True, True, True, False]
         woken.clear()
         desk.control.swap(slot(1), number(3))
-        assert woken.wait(1)
+        assert woken.wait(10)  # long before the next look by itself
         until(
             lambda: all(list(readers.look().values())[:3]) and changed(first, readers.look()) == 2
         )

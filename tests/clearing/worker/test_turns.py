@@ -43,12 +43,12 @@ def test_they_come_in_the_order_in_which_they_came() -> None:
 
     with turns.turn("G", lambda: True, LONG) as ours:
         assert ours and not turns.is_free("G")
-        assert waiting(turns, lambda: served.append(2), lambda: True).wait(20)
-        assert waiting(turns, third, lambda: True).wait(20)
+        assert waiting(turns, lambda: served.append(2), lambda: True).wait(90)
+        assert waiting(turns, third, lambda: True).wait(90)
         assert served == []
         with turns.turn("H", lambda: True, LONG) as other:
             assert other  # another group is another matter
-    assert end.wait(20)
+    assert end.wait(90)
     assert served == [2, 3]
     assert turns.is_free("G")
 
@@ -58,10 +58,10 @@ def test_who_gives_up_keeps_nobody_waiting() -> None:
     go, left = threading.Event(), threading.Event()
     with turns.turn("G", lambda: True, LONG):
         gone = waiting(turns, lambda: served.append(2), lambda: not go.is_set(), left.set)
-        assert gone.wait(20)
-        assert waiting(turns, end.set, lambda: True).wait(20)
+        assert gone.wait(90)
+        assert waiting(turns, end.set, lambda: True).wait(90)
         go.set()
         turns.wake()
-        assert left.wait(20)
-    assert end.wait(20)
+        assert left.wait(90)
+    assert end.wait(90)
     assert served == []

@@ -61,7 +61,7 @@ class RackProcess:
         """End the rack by a signal (or see that it ended); its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signum)
-        status = self.process.wait(timeout=20)
+        status = self.process.wait(timeout=90)
         while self._channels:
             self._channels.pop().close()
         for stream in (self.process.stdout, self.process.stderr):

@@ -76,7 +76,7 @@ class Running:
 
     def end(self, signum: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(signum)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=90)
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_a_log_line_that_a_kill_kept_out_is_added(running: Running) -> None:
     with pytest.raises(Failure) as caught:
         disk.report(disk.units(["004", "007"])[0], PERIOD)
     assert caught.value.outcome_unknown
-    running.process.wait(timeout=20)
+    running.process.wait(timeout=90)
     assert not (running.folder / f"{number}.log").exists()
     assert [write.command for write in evidence.read_log(running.folder, number)] == ["SJCB"]
     running.start()

@@ -99,7 +99,7 @@ def test_many_disks_work_at_the_same_time(short_folder: Path) -> None:
 
     def month(device_no: str) -> bool:
         disk = rack.disk(KeptPins(), device_no)
-        together.wait(timeout=30)  # every session is open before any of them reports
+        together.wait(timeout=90)  # every session is open before any of them reports
         disk.report(UNIT, PERIOD)
         disk.clear(UNIT, clear_data(device_no=device_no))
         return is_cleared_all(disk.read_control(), PERIOD)
@@ -265,7 +265,7 @@ def test_a_disk_in_the_drawer_is_in_no_slot_until_it_is_plugged_in(short_folder:
 def test_sigterm_ends_it_cleanly(rack: RackProcess) -> None:
     channel = rack.channel()
     rack.process.terminate()
-    assert rack.process.wait(timeout=20) == 0
+    assert rack.process.wait(timeout=90) == 0
     assert not rack.socket.exists()
     assert failure_of(lambda: channel.transmit(SELECT)).code in (Code.DISK_ABSENT, Code.NO_ANSWER)
 

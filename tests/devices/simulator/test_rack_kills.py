@@ -145,7 +145,7 @@ def test_a_killed_rack_goes_on_where_it_was_not_where_the_world_file_says(
 def test_a_rack_killed_under_an_open_session_is_a_broken_link(rack: RackProcess) -> None:
     channel = rack.channel()
     rack.process.kill()
-    rack.process.wait(timeout=20)
+    rack.process.wait(timeout=90)
     failure = failure_of(lambda: channel.transmit(PINLESS_DECLARE))
     assert (failure.code, failure.outcome_unknown) == (Code.NO_ANSWER, True)
     again = failure_of(lambda: channel.transmit(PINLESS_DECLARE))
