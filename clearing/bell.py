@@ -16,6 +16,7 @@ from kombu.exceptions import OperationalError
 
 from agency.clock import real_now
 from agency.scope import agency_scope
+from clearing.broker_tls import tls_options
 from clearing.selectors.runnable import runnable_of
 from devices.broker import prefix_of
 from devices.models import Machine
@@ -56,6 +57,7 @@ def send_bells(account: str, count: int) -> None:
     try:
         with Connection(
             transport_url(settings.REDIS_URL),
+            ssl=tls_options(settings.REDIS_URL),
             transport_options={"global_keyprefix": prefix_of(account), "max_retries": 1},
             connect_timeout=2,
         ) as connection:

@@ -14,10 +14,12 @@ django.setup()  # the bell, which is asked below, stands beside the models
 from django.conf import settings  # noqa: E402
 
 from clearing.bell import transport_url  # noqa: E402
+from clearing.broker_tls import tls_options  # noqa: E402
 
 app = Celery("qingka")
 app.conf.update(
     broker_url=transport_url(settings.REDIS_URL),
+    broker_use_ssl=tls_options(settings.REDIS_URL),
     broker_transport_options={"global_keyprefix": settings.SERVER_KEY_PREFIX},
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
@@ -40,6 +42,11 @@ app.conf.update(
             "options": {"expires": 50},
         },
         "keep-backups": {"task": "clearing.keep_backups", "schedule": crontab(hour=2, minute=40)},
+        "drop-old-accounts": {
+            "task": "devices.drop_old_accounts",
+            "schedule": 20.0,
+            "options": {"expires": 20},
+        },
     },
 )
-app.autodiscover_tasks(["agency", "clearing"])
+app.autodiscover_tasks(["agency", "devices", "clearing"])

@@ -73,13 +73,16 @@ def grant_account(machine: Machine) -> str:
     )
 
 
-def drop_account(machine: Machine) -> None:
-    """Remove the account; open connections of it are closed by the broker."""
-    _execute("ACL", "DELUSER", machine.broker_account)
+def drop_account(account: str) -> None:
+    """Remove the account; open connections of it are closed by the broker. Removing one that is
+    not there is no error. Raises redis.RedisError when the broker is away."""
+    _execute("ACL", "DELUSER", account)
 
 
 def _execute(*command: str) -> None:
-    with redis.Redis.from_url(settings.REDIS_URL) as client:
+    with redis.Redis.from_url(
+        settings.REDIS_URL, socket_connect_timeout=2, socket_timeout=5
+    ) as client:
         client.execute_command(*command)
         try:
             client.execute_command("ACL", "SAVE")

@@ -1,4 +1,5 @@
-"""The definer look-ups of the device layer: whose token, whose code (see ``agency.access``)."""
+"""The definer look-ups of the device layer: whose token, whose code, whose broker
+accounts have to go (see ``agency.access``)."""
 
 from agency.tenancy import lookup_function
 
@@ -22,6 +23,16 @@ CREATE FUNCTION redeem(wanted bytea)
 RETURNS TABLE (agency_id bigint, code_id bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public AS $$
   SELECT c.agency_id, c.id FROM devices_enrolmentcode c WHERE c.code_hash = wanted
+$$;
+""",
+)
+
+OLD_ACCOUNTS_SQL = lookup_function(
+    "agencies_with_old_accounts()",
+    """
+CREATE FUNCTION agencies_with_old_accounts() RETURNS TABLE (agency_id bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public AS $$
+  SELECT DISTINCT m.agency_id FROM devices_machine m WHERE m.old_accounts <> '[]'
 $$;
 """,
 )

@@ -19,6 +19,8 @@ class Machine(TenantModel):
     # The Redis account and the key prefix are both this name; nothing is shared between machines.
     # Empty for one that lives from presence answers over HTTPS alone: it has no bell.
     broker_account = models.CharField(max_length=60, blank=True)
+    # Former accounts that the broker may still have: until it has said that they are gone.
+    old_accounts = models.JSONField(default=list)
     # The agency's wish; a machine that was enrolled while the broker was away has no bell either.
     https_only = models.BooleanField(_("仅走 HTTPS"), default=False)
     parallel = models.PositiveSmallIntegerField(_("同时办理数"), default=8)

@@ -14,6 +14,7 @@ from celery import Celery
 from celery.worker import state
 from kombu import Queue
 
+from clearing.broker_tls import tls_options
 from clearing.worker.config import MachineConfig
 from clearing.worker.runner import Runner, place_of
 
@@ -41,6 +42,7 @@ def make_app(config: MachineConfig, runner: Runner) -> Celery:
         worker_hijack_root_logger=False,
         # A connection that blinks must not end a run in the middle of a command.
         worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_use_ssl=tls_options(config.broker),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options={"global_keyprefix": config.prefix},

@@ -7,6 +7,7 @@ stands behind it.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import stat
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from clearing.worker.hardware import Component, Group, Hardware
 from clearing.worker.pcsc_readers import PcscSlots
@@ -51,6 +53,8 @@ class MachineConfig:
     ``restart_service`` and ``power_cycle`` (with ``{slot}``) are the ladder's commands; the latter
     is taken to touch other disks, too, unless ``power_cycle_alone``.
 
+    ``plain_http``: server and broker may be spoken to in the clear although they are elsewhere.
+
     ``readers``: ``rack`` (模拟) or ``pcsc``; empty is the rack where there is one, and PC/SC where
     there is neither a rack nor a component. ``pcsc_…``: see :class:`PcscSlots`."""
 
@@ -74,6 +78,7 @@ class MachineConfig:
     pcsc_sockets: tuple[str, ...] = ()
     pcsc_names: Mapping[str, str] = field(default_factory=dict)
     pcsc_atrs: tuple[str, ...] = ()
+    plain_http: bool = False
 
     @property
     def hardware(self) -> Hardware:
@@ -147,9 +152,15 @@ def read(raw: Mapping[str, Any]) -> MachineConfig:
         pcsc_sockets=_words(raw, "pcsc_sockets", ()),
         pcsc_names=_names(raw, "pcsc_names"),
         pcsc_atrs=_words(raw, "pcsc_atrs", ()),
+        plain_http=_value(raw, "plain_http", bool, False),
     )
     if not config.server.startswith(("https://", "http://")):
         raise _wrong("server")
+    for name, address in (("server", config.server), ("broker", config.broker)):
+        if in_the_clear(address) and not config.plain_http:
+            raise ConfigError(N_("不加密的地址只能在本机; 请用 https 或 rediss"), name)
+    if "ssl_" in urlsplit(config.broker).query:  # redis-py would take ssl_cert_reqs=none
+        raise _wrong("broker")
     if not config.token.isascii() or not config.token.strip():
         raise _wrong("token")
     if config.broker and not config.prefix:
@@ -159,6 +170,21 @@ def read(raw: Mapping[str, Any]) -> MachineConfig:
     _check_readers(config)
     _check_slots(config)
     return config
+
+
+def in_the_clear(address: str) -> bool:
+    """Whether what is said to ``address`` can be read on the way: plain, and not on this machine.
+    TLS checks the certificate, its name included; there is no way to switch that off."""
+    parts = urlsplit(address)
+    return parts.scheme in {"http", "redis"} and not is_here(parts.hostname or "")
+
+
+def is_here(host: str) -> bool:
+    """Whether an address is on this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _names(raw: Mapping[str, Any], name: str) -> Mapping[str, str]:

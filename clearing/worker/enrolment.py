@@ -7,7 +7,6 @@ slots and commands is kept.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import socket
@@ -23,7 +22,15 @@ import httpx
 from clearing.wire import API_VERSION
 from clearing.worker import durable
 from clearing.worker.cli import Refusal, refuse_other_user
-from clearing.worker.config import NO_BROKER, ConfigError, MachineConfig, raw_of, read
+from clearing.worker.config import (
+    NO_BROKER,
+    ConfigError,
+    MachineConfig,
+    in_the_clear,
+    is_here,
+    raw_of,
+    read,
+)
 from clearing.worker.inventory import worker_version
 from clearing.worker.words import Words
 from devices.protocol.texts import N_
@@ -32,7 +39,7 @@ _SECONDS = 30.0
 _CONNECT_SECONDS = 10.0
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol)
 #: What the server says; everything else in the file is the technician's.
-_FROM_SERVER = ("server", "token", "broker", "prefix", "name", "parallel")
+_FROM_SERVER = ("server", "token", "broker", "prefix", "name", "parallel", "plain_http")
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,13 @@ class Enrolment:
             "prefix": answer.get("prefix") or "",
             "data_dir": str(self.path.absolute().parent / "data"),
         }
+        if self.plain_http:
+            values["plain_http"] = True
+        elif in_the_clear(values["broker"]):
+            # The code is used: the machine lives from presence answers rather than not at all.
+            values |= {"broker": NO_BROKER, "prefix": ""}
+            text = N_("服务器给的消息通道不加密, 没有使用; 读盘机只走 HTTPS (最多晚 15 秒)")
+            print(self.words(text), file=sys.stderr)
         if isinstance(parallel := answer.get("parallel"), int):
             values["parallel"] = parallel
         try:
@@ -178,14 +192,6 @@ class Enrolment:
     def _has_journal(self, config: MachineConfig) -> bool:
         folder = config.data_dir / "journal"
         return self.force and folder.is_dir() and any(os.scandir(folder))
-
-
-def is_here(host: str) -> bool:
-    """Whether an address is on this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def toml_of(values: Mapping[str, Any]) -> str:

@@ -12,7 +12,6 @@ import hashlib
 import logging
 import secrets
 from dataclasses import dataclass, field
-from functools import partial
 
 import redis
 from django.db import IntegrityError, transaction
@@ -25,6 +24,7 @@ from agency.errors import ServiceError
 from agency.models import Agency
 from devices import broker
 from devices.models import EnrolmentCode, Machine, Slot
+from devices.services.accounts import retire_account
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def machine_roll(*, machine: Machine, by: str, now: dt.datetime) -> CodeCreated:
     machine = Machine.objects.select_for_update().get(pk=machine.pk)
     if machine.revoked_at is not None:
         raise ServiceError(_("读盘机已停用，请另行登记"))
-    _drop_account(machine)
+    retire_account(machine)
     Machine.objects.filter(pk=machine.pk).update(token_hash=_new_token()[1], broker_account="")
     _void_codes(machine, now)
     audit.record(Action.MACHINE_ROLLED, machine)
@@ -215,7 +215,7 @@ def machine_revoke(*, machine: Machine, now: dt.datetime) -> None:
     if Machine.objects.filter(pk=machine.pk, revoked_at__isnull=True).update(revoked_at=now):
         Slot.objects.filter(machine=machine).delete()
         _void_codes(machine, now)
-        _drop_account(machine)
+        retire_account(machine)
         audit.record(Action.MACHINE_REVOKED, machine)
 
 
@@ -253,10 +253,3 @@ def _new_account(agency_id: int) -> str:
 
 def _void_codes(machine: Machine, now: dt.datetime) -> None:
     EnrolmentCode.objects.filter(machine=machine, used_at__isnull=True).update(used_at=now)
-
-
-def _drop_account(machine: Machine) -> None:
-    """After the commit; with the broker away the log says so, and the account reaches nothing but
-    the machine's own bells."""
-    if machine.broker_account:
-        transaction.on_commit(partial(broker.drop_account, machine), robust=True)

@@ -143,6 +143,7 @@ def test_only_the_look_ups_cross_agencies_and_nobody_can_log_in_as_their_owner()
         ("client_link_of", "qingka_lookup"),
         ("principal_of", "qingka_lookup"),
         ("redeem", "qingka_lookup"),
+        ("agencies_with_old_accounts", "qingka_lookup"),
         ("due_agencies", "qingka_lookup"),
         ("agencies_pausing", "qingka_lookup"),
     }

@@ -50,7 +50,7 @@ def test_a_dropped_account_cannot_sign_in_any_more(
 ) -> None:
     url = grant_account(machines[0])
     assert _client(url, valkey).ping()
-    drop_account(machines[0])
+    drop_account(machines[0].broker_account)
     with pytest.raises(redis.exceptions.AuthenticationError):
         _client(url, valkey).ping()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +29,9 @@ from devices.services import (
     machine_revoke,
     machine_roll,
 )
+from devices.services.accounts import agencies_with_old_accounts
 from devices.services.machines import CODE_ALPHABET, CODE_LIFE
+from devices.tasks import drop_accounts
 from tests.conftest import Person
 
 PATH = "/machine/v1/enrol"
@@ -287,3 +290,32 @@ def test_a_revoked_machine_loses_its_broker_account_and_its_name_is_free(
     with pytest.raises(redis.exceptions.AuthenticationError):
         broker_client(old["broker"], valkey).ping()
     assert enrol(make_code(agency).code).status_code == 200
+
+
+@pytest.mark.committed
+@pytest.mark.parametrize("end", ["revoke", "roll"])
+def test_an_account_that_outlives_its_machine_because_the_broker_is_away_goes_when_it_is_back(
+    agency: Agency,
+    valkey: EmbeddedValkey,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    end: str,
+) -> None:
+    old = enrol(make_code(agency).code).json()
+    with monkeypatch.context() as away:
+        away.setattr(settings, "REDIS_URL", f"unix://{tmp_path}/nobody")
+        with agency_scope(agency.pk):
+            machine = Machine.objects.get()
+            if end == "roll":
+                machine_roll(machine=machine, by="吴主管", now=real_now())
+            else:
+                machine_revoke(machine=machine, now=real_now())
+        drop_accounts()
+        assert agency.pk in agencies_with_old_accounts()
+    assert broker_client(old["broker"], valkey).ping()
+
+    drop_accounts()
+
+    with pytest.raises(redis.exceptions.AuthenticationError):
+        broker_client(old["broker"], valkey).ping()
+    assert agency.pk not in agencies_with_old_accounts()

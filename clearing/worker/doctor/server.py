@@ -17,9 +17,8 @@ from clearing.worker.client import (
     ServerClient,
     ServerError,
 )
-from clearing.worker.config import MachineConfig
+from clearing.worker.config import MachineConfig, is_here
 from clearing.worker.doctor.findings import Finding, error, ok, warning
-from clearing.worker.enrolment import is_here
 from devices.protocol.texts import N_
 
 CLOCK_WARNING_SECONDS = 30.0

@@ -13,7 +13,7 @@ SECRET = "secret-9b1e"
 GOOD = f"""
 server = "https://qingka.example/"
 token = "{SECRET}"
-broker = "redis://m7:{SECRET}@redis.example/0"
+broker = "rediss://m7:{SECRET}@redis.example/0"
 prefix = "m7:"
 data_dir = "/var/lib/qingka"
 rack_socket = "/run/qingka/rack"
@@ -39,6 +39,19 @@ def test_nothing_secret_is_shown(tmp_path: Path) -> None:
     assert SECRET not in repr(load(written(tmp_path, GOOD)))
 
 
+@pytest.mark.parametrize("server", ["http://127.0.0.1:8000", "http://localhost", "http://[::1]"])
+def test_on_this_machine_nothing_need_be_encrypted(tmp_path: Path, server: str) -> None:
+    here = GOOD.replace("https://qingka.example/", server).replace("rediss", "redis+socket")
+    assert load(written(tmp_path, here)).server == server
+
+
+def test_a_plain_address_elsewhere_is_taken_only_when_the_file_says_so(tmp_path: Path) -> None:
+    plain = GOOD.replace("https://", "http://").replace("rediss", "redis")
+    with pytest.raises(ConfigError):
+        load(written(tmp_path, plain))
+    assert load(written(tmp_path, plain + "plain_http = true\n")).plain_http
+
+
 @pytest.mark.parametrize("bit", [stat.S_IRGRP, stat.S_IROTH, stat.S_IWGRP, stat.S_IWOTH])
 def test_a_file_that_others_can_open_is_refused(tmp_path: Path, bit: int) -> None:
     with pytest.raises(ConfigError, match="chmod 600"):
@@ -47,7 +60,7 @@ def test_a_file_that_others_can_open_is_refused(tmp_path: Path, bit: int) -> Non
 
 def test_without_a_broker_no_prefix_is_needed(tmp_path: Path) -> None:
     config = load(
-        written(tmp_path, 'server = "http://h"\ntoken = "t"\nbroker = "none"\ndata_dir = "d"')
+        written(tmp_path, 'server = "https://h"\ntoken = "t"\nbroker = "none"\ndata_dir = "d"')
     )
     assert config.broker == ""
 
@@ -57,6 +70,9 @@ def test_without_a_broker_no_prefix_is_needed(tmp_path: Path) -> None:
     [
         ("prefix", "#", "prefix"),
         ("token", "#", "token"),
+        ("https://", "http://", "server"),
+        ("rediss://", "redis://", "broker"),
+        ("example/0", "example/0?ssl_cert_reqs=none", "broker"),
         ("https://qingka.example/", "qingka.example", "server"),
         ('"A-02"', "2", "only_slots"),
         ("data_dir", "parallel = 0\ndata_dir", "parallel"),

@@ -12,13 +12,13 @@ import pytest
 
 from clearing.worker.__main__ import main
 from clearing.worker.cli import Refusal, refuse_other_user
-from clearing.worker.config import load
-from clearing.worker.enrolment import is_here, toml_of
+from clearing.worker.config import is_here, load
+from clearing.worker.enrolment import toml_of
 from clearing.worker.words import Words
 from tests.clearing.worker.fake_server import FakeServer
 
 TOKEN = "token-of-the-machine-31c7"
-BROKER = "redis://m7:broker-secret-5d@redis.example/0"
+BROKER = "rediss://m7:broker-secret-5d@redis.example/0"
 ANSWER = {
     "token": TOKEN,
     "broker": BROKER,
