@@ -52,5 +52,6 @@ def world(
         patch.setattr(clock, "now", lambda: NOW)
         patch.setattr(clock, "real_now", lambda: real_now)
         patch.setattr("clearing.api.machine.domain_now", lambda: NOW)
+        patch.setattr("clearing.api.machine.real_now", lambda: real_now)
         yield World(build("甲密", real_now), build("乙密", real_now))
         transaction.set_rollback(True)
