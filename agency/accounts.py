@@ -27,7 +27,7 @@ from agency.second_factor import demanded_somewhere
 from agency.throttle import address_of
 
 _WRONG = _("账号或口令不对。请核对后再试；忘记口令请联系本机构负责人。")
-_CONTEXT = "second_factor"
+PROOF_CONTEXT = "second_factor"
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
@@ -88,10 +88,10 @@ class SecondFactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]
     }
 
     def encrypt(self, text: str) -> str:
-        return base64.b64encode(sealing.seal(text, context=_CONTEXT)).decode()
+        return base64.b64encode(sealing.seal(text, context=PROOF_CONTEXT)).decode()
 
     def decrypt(self, encrypted_text: str) -> str:
-        return sealing.open_sealed(base64.b64decode(encrypted_text), context=_CONTEXT).decode()
+        return sealing.open_sealed(base64.b64decode(encrypted_text), context=PROOF_CONTEXT).decode()
 
     def get_totp_label(self, user: Any) -> str:
         return str(user.get_username())

@@ -14,6 +14,7 @@ import os
 import secrets
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -58,6 +59,10 @@ class KeyRing:
         """A new ring of one key, in the form that :meth:`parse` reads."""
         return f"{name}:{base64.b64encode(secrets.token_bytes(32)).decode()}"
 
+    def weak(self) -> list[str]:
+        """The names of keys that nobody drew by chance: nearly all bytes alike, as in samples."""
+        return [name for name, key in self.keys if len(set(key)) < 8]
+
     def seal(self, plain: bytes, *, context: str) -> bytes:
         """``Q1`` · length and name of the key · nonce · ciphertext with tag."""
         name, key = self.keys[0]
@@ -88,13 +93,41 @@ class KeyRing:
             raise SealError("封存的数据已损坏, 或不属于此处") from None
 
 
+def key_of(sealed: bytes) -> str | None:
+    """The name of the key that sealed this; None where it is not sealed at all."""
+    sealed = bytes(sealed)
+    if len(sealed) < 3 or sealed[:2] != _MAGIC or len(sealed) < 3 + sealed[2] + _NONCE + 16:
+        return None
+    return sealed[3 : 3 + sealed[2]].decode(errors="replace")
+
+
 @lru_cache(maxsize=4)
 def _ring(text: str) -> KeyRing:
     return KeyRing.parse(text)
 
 
+def keys_text() -> str:
+    """The server's ring as it is written down: in a file, or in the environment.
+
+    Raises SealError for a file that cannot be read, and where both are given."""
+    path, text = os.environ.get("QINGKA_SEAL_KEYS_FILE", ""), os.environ.get("QINGKA_SEAL_KEYS", "")
+    if not path:
+        return text
+    if text:
+        raise SealError("QINGKA_SEAL_KEYS 与 QINGKA_SEAL_KEYS_FILE 只能设置一个")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SealError(f"密钥文件读不出: {type(error).__name__}") from None
+
+
 def _server_ring() -> KeyRing:
-    return _ring(os.environ.get("QINGKA_SEAL_KEYS", ""))
+    return _ring(keys_text())
+
+
+def newest_key() -> str:
+    """The name of the key that seals from now on."""
+    return _server_ring().keys[0][0]
 
 
 def seal(plain: bytes | str, *, context: str) -> bytes:

@@ -7,6 +7,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from agency.models import Bureau, Company
+from agency.sealed import SealedField, SealedFileField
 from agency.tenancy import TenantForeignKey, TenantModel
 from clearing.choices import (
     BackupProblem,
@@ -236,6 +237,11 @@ class StageResult(TenantModel):
         ]
 
 
+def backup_context(agency_id: int, disk_id: int) -> str:
+    """What a disk's backups are bound to."""
+    return f"backup:{agency_id}:{disk_id}"
+
+
 class Backup(TenantModel):
     """A sealed, content-addressed copy of a disk, made before a clear (in Django storage)."""
 
@@ -244,7 +250,7 @@ class Backup(TenantModel):
     disk_period = TenantForeignKey(DiskPeriod, on_delete=models.PROTECT, related_name="backups")
     sha256 = models.CharField(max_length=64)
     size = models.PositiveIntegerField()
-    storage_name = models.CharField(max_length=200)
+    storage_name = SealedFileField(max_length=200, context="seal_context")
     created_at = models.DateTimeField()
     # When it was read last and found whole; ``problem`` says what the last look found instead.
     verified_at = models.DateTimeField()
@@ -261,6 +267,10 @@ class Backup(TenantModel):
                 fields=["agency", "attempt", "sha256"], name="one_backup_per_content"
             )
         ]
+
+    @property
+    def seal_context(self) -> str:
+        return backup_context(self.agency_id, self.disk_period.disk_id)
 
 
 class BackupHold(TenantModel):
@@ -288,6 +298,11 @@ class BackupHold(TenantModel):
         return self.reason
 
 
+def package_context(agency_id: int, disk_id: int) -> str:
+    """What a disk's report packages are bound to."""
+    return f"package:{agency_id}:{disk_id}"
+
+
 class Evidence(TenantModel):
     """A fact that came from a machine (办理依据); idempotent by attempt and number.
 
@@ -304,7 +319,7 @@ class Evidence(TenantModel):
     kind = models.CharField(max_length=8, choices=EvidenceKind)
     unit = models.CharField(max_length=40, blank=True)
     data = models.JSONField(default=dict)
-    sealed = models.BinaryField(null=True)
+    sealed = SealedField(null=True, context="seal_context")
     at = models.DateTimeField()
     # False when it came after a newer attempt had begun: kept, but changed no state.
     counted = models.BooleanField(default=True)
@@ -321,6 +336,11 @@ class Evidence(TenantModel):
         indexes = [
             models.Index(fields=["agency", "disk_period", "kind"], name="evidence_by_period")
         ]
+
+    @property
+    def seal_context(self) -> str:
+        """What a sealed package is bound to."""
+        return package_context(self.agency_id, self.disk_id)
 
 
 class DeadlineOverride(TenantModel):

@@ -16,7 +16,7 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from agency import places
-from agency.sealing import KeyRing, SealError
+from agency.sealing import KeyRing, SealError, keys_text
 from agency.signing import SigningKey, SigningKeyError
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -75,10 +75,19 @@ PRACTICE = MODE == "practice"
 SECRET_KEY = env("QINGKA_SECRET_KEY")
 if not PRACTICE and len(SECRET_KEY) < 50:
     raise ImproperlyConfigured("QINGKA_SECRET_KEY 太短: 正式环境至少 50 个字符")
+if not PRACTICE and (len(set(SECRET_KEY)) < 12 or SECRET_KEY.startswith("django-insecure-")):
+    raise ImproperlyConfigured("QINGKA_SECRET_KEY 不是随机生成的: 正式环境拒绝使用")
+# Named here, read by agency.sealing: the ring itself, or a file that holds it.
+env("QINGKA_SEAL_KEYS", "")
+env("QINGKA_SEAL_KEYS_FILE", "")
 try:
-    KeyRing.parse(env("QINGKA_SEAL_KEYS"))
+    _weak = KeyRing.parse(keys_text()).weak()
 except SealError as error:
-    raise ImproperlyConfigured(f"QINGKA_SEAL_KEYS: {error}") from None
+    raise ImproperlyConfigured(f"QINGKA_SEAL_KEYS: {error} (see deploy/env.sample)") from None
+if _weak and not PRACTICE:
+    raise ImproperlyConfigured(
+        f"QINGKA_SEAL_KEYS: 密钥 {_weak[0]!r} 不是随机生成的, 正式环境拒绝使用"
+    )
 
 # Signs the daily heads of the audit trail, and where these go; outside the database, both.
 AUDIT_KEY = env("QINGKA_AUDIT_KEY", "")

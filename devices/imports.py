@@ -119,7 +119,7 @@ def draft_from_upload(
         created_at=now,
         file_name=clean(file_name)[:120],
     )
-    draft.content = seal(sheet.pack(), context=_context(draft))
+    draft.content = seal(sheet.pack(), context=draft.seal_context)
     draft.save(force_insert=True)
     return draft
 
@@ -166,12 +166,8 @@ def confirm(
         ) from None
 
 
-def _context(draft: ImportDraft) -> str:
-    return f"import:{draft.agency_id}:{draft.pk}:{draft.created_by}"
-
-
 def _preview(draft: ImportDraft, mapping: Mapping[int, str] | None, *, lock: bool) -> Preview:
-    sheet = Sheet.unpack(open_sealed(bytes(draft.content), context=_context(draft)))
+    sheet = Sheet.unpack(open_sealed(bytes(draft.content), context=draft.seal_context))
     remembered = _remembered()
     if mapping is None:
         mapping = recognise(sheet.headings, remembered)

@@ -7,6 +7,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from agency.models import Company
+from agency.sealed import SealedField
 from agency.tenancy import TenantForeignKey, TenantModel
 from devices.choices import DiskKind, PasswordState
 
@@ -83,8 +84,8 @@ class TaxDisk(TenantModel):
     terminal_no = models.PositiveSmallIntegerField(_("开票机号"), default=0)
     kind = models.CharField(_("设备类型"), max_length=8, choices=DiskKind)
     # Sealed. For a rolling kind the device password is the PIN of ``pin_generation``.
-    device_password = models.BinaryField(null=True)
-    certificate_password = models.BinaryField(null=True)
+    device_password = SealedField(null=True, context="seal_context")
+    certificate_password = SealedField(null=True, context="seal_context")
     password_state = models.CharField(
         max_length=12, choices=PasswordState, default=PasswordState.MISSING
     )
@@ -98,7 +99,7 @@ class TaxDisk(TenantModel):
     pin_intent_at = models.DateTimeField(null=True)
     # What a generation means once a person has decided: devices.services.pins.
     pin_decisions = models.PositiveIntegerField(default=0)
-    pin_late = models.BinaryField(null=True)
+    pin_late = SealedField(null=True, context="seal_context")
     pin_late_generation = models.PositiveIntegerField(default=0)
     # One try that a person allowed: "" until a claim uses it, then that claim's key.
     pin_try_key = models.CharField(max_length=36, null=True)  # noqa: DJ001 (null: no such try)
@@ -182,8 +183,13 @@ class ImportDraft(TenantModel):
 
     created_by = models.BigIntegerField()
     created_at = models.DateTimeField()
-    content = models.BinaryField()
+    content = SealedField(context="seal_context")
     file_name = models.CharField(max_length=120)
 
     class Meta:
         verbose_name = _("导入草稿")
+
+    @property
+    def seal_context(self) -> str:
+        """What the sealed sheet is bound to."""
+        return f"import:{self.agency_id}:{self.pk}:{self.created_by}"

@@ -20,18 +20,14 @@ from agency import audit
 from agency.choices import Action
 from agency.sealing import SealError, UnknownKey, open_sealed, seal
 from clearing.choices import BackupProblem
-from clearing.models import Backup
+from clearing.models import Backup, backup_context
 from devices.models import TaxDisk
 from devices.protocol.failures import Code, Failure
 
 
 def context_of(disk: TaxDisk) -> str:
     """What a disk's backups are bound to."""
-    return _context(disk.agency_id, disk.pk)
-
-
-def _context(agency_id: int, disk_id: int) -> str:
-    return f"backup:{agency_id}:{disk_id}"
+    return backup_context(disk.agency_id, disk.pk)
 
 
 def folder_of(agency_id: int) -> str:
@@ -94,7 +90,7 @@ def _of_another_disk(backup: Backup, disk: TaxDisk) -> bool:
         sealed = file.read()
     for other in TaxDisk.objects.exclude(pk=disk.pk).values_list("pk", flat=True):
         try:
-            open_sealed(sealed, context=_context(disk.agency_id, other))
+            open_sealed(sealed, context=backup_context(disk.agency_id, other))
         except SealError:
             continue
         return True

@@ -10,19 +10,17 @@ from django.db.models import Exists, OuterRef
 
 from agency.sealing import open_sealed, seal
 from clearing.choices import EvidenceKind
-from clearing.models import Evidence
+from clearing.models import Evidence, package_context
 from clearing.wire import Held
 from devices.models import TaxDisk
-
-
-def package_context(disk: TaxDisk) -> str:
-    return f"package:{disk.agency_id}:{disk.pk}"
 
 
 def seal_package(disk: TaxDisk, data: Mapping[str, Any]) -> bytes:
     """Seal a package as the machine delivered it: fields and statistics."""
     plain = {"fields": data["fields"], "statistics": data.get("statistics", {})}
-    return seal(json.dumps(plain, ensure_ascii=False), context=package_context(disk))
+    return seal(
+        json.dumps(plain, ensure_ascii=False), context=package_context(disk.agency_id, disk.pk)
+    )
 
 
 def held_packages(disk: TaxDisk) -> list[Held]:
@@ -41,7 +39,9 @@ def held_packages(disk: TaxDisk) -> list[Held]:
     ).order_by("pk")
     newest: dict[tuple[str, str], Held] = {}
     for row in rows:
-        plain = json.loads(open_sealed(bytes(row.sealed or b""), context=package_context(disk)))
+        plain = json.loads(
+            open_sealed(bytes(row.sealed or b""), context=package_context(disk.agency_id, disk.pk))
+        )
         period = row.data["period"]
         newest[period, row.unit] = Held(period, row.unit, plain["fields"], plain["statistics"])
     return list(newest.values())

@@ -8,10 +8,13 @@ import sys
 
 import pytest
 
+from agency.sealing import KeyRing
+
 GOOD = {
     "QINGKA_MODE": "production",
-    "QINGKA_SECRET_KEY": "x" * 60,
-    "QINGKA_SEAL_KEYS": "k:" + "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=",
+    "QINGKA_SECRET_KEY": "3mV9qTz7-aWc2Lk8RfB4yJd6NhX1pGs5uEo0_ViQxMbCtKwZ"  # made up for this test
+    + "HnY",
+    "QINGKA_SEAL_KEYS": KeyRing.generate("k"),
     "QINGKA_AUDIT_KEY": "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=",
     "QINGKA_AUDIT_PLACES": "file:/nowhere",
     "QINGKA_DATABASE_URL": "postgresql://qingka_app@db/qingka",
@@ -35,6 +38,23 @@ def start(**changes: str | None) -> subprocess.CompletedProcess[str]:
 
 def test_complete_settings_are_taken() -> None:
     assert start().returncode == 0, start().stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("QINGKA_SECRET_KEY", "x" * 60),
+        ("QINGKA_SECRET_KEY", "django-insecure-" + GOOD["QINGKA_SECRET_KEY"]),
+        ("QINGKA_SEAL_KEYS", "test:" + "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE="),
+    ],
+)
+def test_a_key_of_a_sample_or_of_the_tests_does_not_start_a_production_server(
+    name: str, value: str
+) -> None:
+    failed = start(**{name: value})
+    assert failed.returncode != 0
+    assert name in failed.stderr
+    assert value not in failed.stderr
 
 
 @pytest.mark.parametrize("name", sorted(set(GOOD) - {"QINGKA_MODE"}))
