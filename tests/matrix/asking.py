@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from django.test import Client
 from django.urls import reverse
 
@@ -20,7 +20,7 @@ from tests.matrix.rights import Row
 from tests.matrix.world import MISSING, House
 
 #: Routes whose answer to a button is a page (a code shown once), not a way on.
-SHOWN_AT_ONCE = {"machine-add", "machine-roll", "backup-download"}
+SHOWN_AT_ONCE = {"machine-add", "machine-roll", "backup-download", "audit-export"}
 PATHS = {
     "company": ("company_id", "company"),
     "disk-password": ("disk_id", "disk"),
@@ -64,7 +64,7 @@ class Target:
         return MISSING if self.missing else self.house.ids[kind]
 
 
-def ask(row: Row, who: Asker, target: Target) -> HttpResponse:
+def ask(row: Row, who: Asker, target: Target) -> HttpResponseBase:
     """Send the request of ``row`` as ``who``, about the objects of ``target``."""
     headers = {"Authorization": f"Machine {who.token}"} if who.token else {}
     url, body, form = _address(row, who, target), None, None
@@ -79,7 +79,7 @@ def ask(row: Row, who: Asker, target: Target) -> HttpResponse:
         answer = send(url, form, headers=headers)
     else:
         answer = send(url, headers=headers)
-    assert isinstance(answer, HttpResponse)
+    assert isinstance(answer, HttpResponseBase)
     return answer
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import pytest
 from django.db import transaction
-from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from agency.access import RIGHTS
@@ -67,6 +67,7 @@ def asked(row: Row, who: Asker, target: Target) -> Answer:
     cookies = who.client.cookies.output()
     with transaction.atomic():
         response = ask(row, who, target)
+        body = b"".join(iter(response))
         word = _word(row, response)
         if word in {"403", "404"} and who.house is not None:
             # The cells before this one are undone, so that it is the first.
@@ -74,7 +75,7 @@ def asked(row: Row, who: Asker, target: Target) -> Answer:
         transaction.set_rollback(True)
     who.client.cookies.clear()
     who.client.cookies.load(cookies.replace("Set-Cookie: ", ""))
-    return Answer(word, _plain(response.content.decode(errors="replace"), target))
+    return Answer(word, _plain(body.decode(errors="replace"), target))
 
 
 #: What is new in every answer: tokens of forms, keys of clicks, the time.
@@ -91,7 +92,7 @@ def _plain(text: str, target: Target) -> str:
     return _NEW.sub("*", text)
 
 
-def _word(row: Row, response: HttpResponse) -> str:
+def _word(row: Row, response: HttpResponseBase) -> str:
     status = response.status_code
     if status == 302 and response.headers["Location"].startswith("/login?next="):
         return "login"
