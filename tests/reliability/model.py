@@ -23,20 +23,30 @@ from hypothesis.stateful import (
 
 from agency import audit
 from agency.errors import ServiceError
-from agency.models import Company
+from agency.models import Bureau, Company
 from agency.scope import agency_scope
 from agency.services import agency_create
 from clearing.choices import PeriodState
 from clearing.models import Backup, DiskPeriod, Run
-from clearing.services import batch_start, mark_filed, run_cancel, run_retry
+from clearing.services import (
+    batch_start,
+    bureau_pause,
+    bureau_resume,
+    hold,
+    mark_filed,
+    release_hold,
+    run_cancel,
+    run_retry,
+)
 from clearing.services.sweep import sweep
 from clearing.states import OPEN, RunState
 from devices.choices import DiskKind
 from devices.models import TaxDisk
 from devices.services import disk_create
 from tests.clearing.machine import CLEARED, PERIOD, REPORTED, TO_REPORT, PlayedMachine
-from tests.conftest import NOW, bureau, fictional_tax_id
+from tests.conftest import NOW, fictional_tax_id
 
+ADDRESS = "http://model.test/"
 DISKS = 3
 MACHINES = 2
 
@@ -79,6 +89,9 @@ class Engine(RuleBasedStateMachine):
         self.transaction = transaction.atomic()
         self.transaction.__enter__()
         self.agency = agency_create(name="模型代账", practice=True)
+        self.bureau, _created = Bureau.objects.get_or_create(
+            code="14200000000", defaults={"name": "模型税局", "simulated": True, "address": ADDRESS}
+        )
         with agency_scope(self.agency.pk):
             self.disks = [self._disk(number) for number in range(DISKS)]
         self.machines = [
@@ -86,6 +99,8 @@ class Engine(RuleBasedStateMachine):
         ]
         self.plugged: dict[int, set[int]] = {number: set() for number in range(MACHINES)}
         self.workers: list[Worker] = []
+        self.held: set[int] = set()
+        self.paused = False
         self.plug(0, set(range(DISKS)))
         self.click(set(range(DISKS)), "report_and_clear")
 
@@ -95,7 +110,7 @@ class Engine(RuleBasedStateMachine):
             short_name=f"模型{number}",
             name=f"模型{number}",
             tax_id=fictional_tax_id(),
-            bureau=bureau(),
+            bureau=self.bureau,
         )
         row = disk_create(
             company=company, kind=DiskKind.IC_CARD, device_no=uuid.uuid4().hex[:16], now=NOW
@@ -123,8 +138,11 @@ class Engine(RuleBasedStateMachine):
                     now=NOW,
                 )
             except ServiceError:
-                # Refused only when every disk is cleared already, as the tables know it.
-                assert all(self._row(self.disks[number]) == "cleared" for number in which)
+                # Refused only when every disk is kept back, or done already as the tables know it.
+                done = {"cleared", "to_clear"} if intent == "report" else {"cleared"}
+                assert all(
+                    number in self.held or self._row(self.disks[number]) in done for number in which
+                )
 
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
@@ -146,11 +164,46 @@ class Engine(RuleBasedStateMachine):
         with agency_scope(self.agency.pk):
             runs = list(Run.objects.values_list("pk", flat=True))
             failed = Run.objects.filter(state=RunState.FAILED).exists()
+            before = Run.objects.count()
             try:
                 run_retry(run_ids=runs, key=str(uuid.uuid4()), started_by="会计", now=NOW)
             except ServiceError:
-                return
-            assert failed
+                assert Run.objects.count() == before
+            else:
+                assert failed
+
+    @rule(which=st.sets(st.integers(0, DISKS - 1), min_size=1))
+    def keep_back(self, which: set[int]) -> None:
+        with agency_scope(self.agency.pk):
+            hold(
+                disk_ids=[self.disks[number].row.pk for number in which],
+                note="客户要求",
+                by="会计",
+                real_now=dt.datetime.now(dt.UTC),
+            )
+        self.held |= which
+
+    @rule(which=st.sets(st.integers(0, DISKS - 1), min_size=1))
+    def let_go(self, which: set[int]) -> None:
+        with agency_scope(self.agency.pk):
+            changed = release_hold(
+                disk_ids=[self.disks[number].row.pk for number in which],
+                by="会计",
+                real_now=dt.datetime.now(dt.UTC),
+            )
+        assert changed == len(which & self.held)
+        self.held -= which
+
+    @rule(pause=st.booleans())
+    def pause(self, pause: bool) -> None:
+        """By hand: the bureau of all disks."""
+        with agency_scope(self.agency.pk):
+            act = bureau_pause if pause else bureau_resume
+            try:
+                act(address=ADDRESS, note="维护", by="主管", now=dt.datetime.now(dt.UTC))
+            except ServiceError:
+                assert self.paused == pause
+        self.paused = pause
 
     @rule(number=st.integers(0, DISKS - 1))
     def file(self, number: int) -> None:
@@ -173,6 +226,17 @@ class Engine(RuleBasedStateMachine):
         for number, held in self.plugged.items():
             rows = [self.disks[each].row for each in sorted(held)]
             assert self.machines[number].present(*rows).status_code == 200
+
+    @rule(number=st.integers(0, DISKS - 1))
+    def pull(self, number: int) -> None:
+        """One disk leaves, the others stay where they are."""
+        for machine, held in self.plugged.items():
+            if number in held:
+                self.plug(machine, held - {number})
+
+    @rule(machine=st.integers(0, MACHINES - 1), number=st.integers(0, DISKS - 1))
+    def insert(self, machine: int, number: int) -> None:
+        self.plug(machine, self.plugged[machine] | {number})
 
     @rule(number=st.integers(0, MACHINES - 1))
     def claim(self, number: int) -> None:
@@ -205,6 +269,8 @@ class Engine(RuleBasedStateMachine):
         if not worker.read or worker.granted:
             return
         if worker.machine.intend(stage).status_code == 200:
+            assert not self.paused
+            assert self.disks.index(worker.disk) not in self.held
             # Only a living attempt may be permitted, and no second one for the same disk.
             assert worker.alive
             assert not any(w.granted and w.alive and w.disk is worker.disk for w in self.workers)

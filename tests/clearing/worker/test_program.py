@@ -21,7 +21,7 @@ from clearing.worker.app import BELL_QUEUE, BELL_TASK, Ear, make_app
 from clearing.worker.config import MachineConfig
 from clearing.worker.runner import Runner
 from deploy.embedded import EmbeddedValkey
-from devices.broker import grant_account
+from devices.broker import drop_account, grant_account
 from devices.models import Machine
 from devices.simulator.rack_faults import Mode
 from tests.clearing.worker.fake_server import TOKEN
@@ -205,6 +205,25 @@ def test_a_bell_has_the_program_claim_at_once(
     house.server.orders = [house.order()]
     ring(transport(valkey), PREFIX)
     assert house.server.wait_for("settle").body["outcome"]["end"] == "done"
+
+
+def test_a_worker_gone_deaf_is_rung_by_the_answer_to_its_presence(
+    house: House, program: Program, valkey: EmbeddedValkey
+) -> None:
+    """Its broker account is cut while HTTPS remains: the next answer is the bell."""
+    machine = cast(Machine, SimpleNamespace(broker_account=PREFIX.rstrip(":")))
+    house.server.presence_answer = {"runnable": 0, "parallel": 8, "interval": 1}
+    process = program(broker=grant_account(machine))
+    house.server.wait_for("presence")
+    ring(transport(valkey), PREFIX)
+    house.server.wait_for("claim")  # it hears; there is nothing, so nothing happens
+    assert house.server.verbs().count("settle") == 0
+    drop_account(machine)
+    ring(transport(valkey), PREFIX)  # to nobody
+    house.server.orders = [house.order()]
+    house.server.presence_answer = {"runnable": 1, "parallel": 8, "interval": 1}
+    assert house.server.wait_for("settle").body["outcome"]["end"] == "done"
+    assert process.poll() is None
 
 
 def test_the_worker_s_redis_account_needs_no_channel(tmp_path: Path) -> None:
