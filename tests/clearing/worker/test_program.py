@@ -218,7 +218,7 @@ def test_a_worker_gone_deaf_is_rung_by_the_answer_to_its_presence(
     ring(transport(valkey), PREFIX)
     house.server.wait_for("claim")  # it hears; there is nothing, so nothing happens
     assert house.server.verbs().count("settle") == 0
-    drop_account(machine)
+    drop_account(machine.broker_account)
     ring(transport(valkey), PREFIX)  # to nobody
     house.server.orders = [house.order()]
     house.server.presence_answer = {"runnable": 1, "parallel": 8, "interval": 1}
