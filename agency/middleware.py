@@ -37,6 +37,7 @@ WITHOUT_SECOND_FACTOR = frozenset(
     {
         "account_reauthenticate",
         "agency-switch",
+        "client-enter",
         "healthz",
         "invitation",
         "logout",

@@ -11,7 +11,7 @@ from django.urls import path
 from django.views.decorators.http import require_http_methods, require_POST
 from django.views.i18n import set_language
 
-from agency.pages import audit, second_factor, session, sessions
+from agency.pages import audit, client_links, invitation, members, second_factor, session, sessions
 from agency.pages.proof import recently_proven
 
 proven = recently_proven()
@@ -38,6 +38,18 @@ urlpatterns = [
         form(proven(second_factor.generate_codes)),
         name="mfa_generate_recovery_codes",
     ),
+    path("members", members.index, name="members"),
+    path("members/invite", members.invite, name="member-invite"),
+    path("members/demand", members.demand, name="member-demand"),
+    path("members/<int:member_id>/role", members.role, name="member-role"),
+    path("members/<int:member_id>/remove", members.remove, name="member-remove"),
+    path("invitations/<int:invitation_id>/revoke", members.revoke, name="invitation-revoke"),
+    path("covers", members.cover, name="cover"),
+    path("covers/<int:cover_id>/end", members.cover_end, name="cover-end"),
+    path("companies/<int:company_id>/links", client_links.index, name="client-links"),
+    path("client-links/<int:link_id>/revoke", client_links.revoke, name="client-link-revoke"),
+    path("c/<str:token>", client_links.enter, name="client-enter"),
+    path("join/<str:token>", invitation.page, name="invitation"),
     path("agency", session.switch_agency, name="agency-switch"),
     path("language", login_not_required(require_POST(set_language)), name="set_language"),
     path("audit", audit.trail, name="audit"),

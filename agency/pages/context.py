@@ -27,6 +27,7 @@ NAVIGATION = (
     ("machines", _("读盘机"), Act.MACHINES),
     ("bureaus", _("税局"), Act.PAUSE),
     ("backups", _("备份"), Act.KEEP_BACKUPS),
+    ("members", _("成员"), Act.ASSIGN),
     ("audit", _("操作留痕"), Act.SEE_AUDIT),
 )
 

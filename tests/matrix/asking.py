@@ -20,7 +20,14 @@ from tests.matrix.rights import Row
 from tests.matrix.world import MISSING, House
 
 #: Routes whose answer to a button is a page (a code shown once), not a way on.
-SHOWN_AT_ONCE = {"machine-add", "machine-roll", "backup-download", "audit-export"}
+SHOWN_AT_ONCE = {
+    "audit-export",
+    "backup-download",
+    "client-links",
+    "machine-add",
+    "machine-roll",
+    "member-invite",
+}
 PATHS = {
     "company": ("company_id", "company"),
     "disk-password": ("disk_id", "disk"),
@@ -37,6 +44,12 @@ PATHS = {
     "machine-labels": ("machine_id", "machine"),
     "unknown-disk-add": ("slot_id", "slot"),
     "import-preview": ("pk", "draft"),
+    "member-role": ("member_id", "member"),
+    "member-remove": ("member_id", "member"),
+    "invitation-revoke": ("invitation_id", "invitation"),
+    "cover-end": ("cover_id", "cover"),
+    "client-links": ("company_id", "company"),
+    "client-link-revoke": ("link_id", "link"),
 }
 
 
@@ -90,6 +103,8 @@ def _address(row: Row, who: Asker, target: Target) -> str:
         return reverse(name, kwargs={argument: target.id(kind)})
     if name.startswith("machine-") and row.of == "run":
         return reverse(name, kwargs={"run_id": _run(who, target)[0]})
+    if name in {"invitation", "client-enter"}:
+        return reverse(name, kwargs={"token": target.house.codes[name]})
     query = ""
     if name == "act-confirm":
         query = f"?action=report&company={target.id('company')}"
@@ -127,6 +142,17 @@ def page_form(route: str, who: Asker, target: Target) -> dict[str, Any]:
         },
         "import-upload": {"file": SimpleUploadedFile("客户.xlsx", sheet(line()))},
         "import-preview": {"action": "confirm"},
+        "client-links": {"name": name},
+        "member-invite": {"name": name, "role": "front_desk"},
+        "member-demand": {"second_factor": "nobody"},
+        "member-role": {"role": "supervisor"},
+        "cover": {"since": "2026-11-09", "until": "2026-11-10"},
+        "invitation": {
+            "name": name,
+            "username": name,
+            "password1": PASSWORD,
+            "password2": PASSWORD,
+        },
         "account_reauthenticate": {"password": PASSWORD},
         "account_change_password": {
             "oldpassword": PASSWORD,

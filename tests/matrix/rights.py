@@ -35,6 +35,10 @@ PIN way-out             ok     ok          403       403         403         403
 enter by hand           ok     ok          403       403         403         403
 import                  ok     ok          403       403         403         403
 import one's own sheet  ok     404         403       403         403         403
+see the members         ok     ok          403       403         403         403
+arrange covers          ok     ok          403       403         403         403
+manage members          ok     403         403       403         403         403
+join by a link          form   form        form      form        form        form
 see the trail           ok     ok          403       403         403         403
 export the trail        ok     403         403       403         403         403
 machines                ok     ok          403       403         403         403
@@ -92,6 +96,18 @@ mfa_activate_totp           GET,POST             set up a factor
 mfa_generate_recovery_codes GET,POST             set up a factor
 mfa_deactivate_totp         GET,POST             use an own factor
 mfa_view_recovery_codes     GET                  use an own factor
+members              GET                         see the members
+member-invite        POST                        manage members
+member-demand        POST                        manage members
+member-role          POST                        manage members          member
+member-remove        POST                        manage members          member
+invitation-revoke    POST                        manage members          invitation
+cover                POST                        arrange covers
+cover-end            POST                        arrange covers          cover
+client-links         GET,POST                    see a company           company
+client-link-revoke   POST                        see a company           link
+client-enter         GET                         everybody               link_token
+invitation           GET,POST                    join by a link          token
 logout               POST,OPTIONS                be signed in
 agency-switch        POST                        be signed in            agency
 set_language         POST                        everybody
@@ -157,7 +173,9 @@ ROWS = _rows()
 
 
 #: An address whose object is a secret of its own (a code), or which answers with what it finds.
-NO_COMPARISON = {"machine-enrol", "board-rows"}
+NO_COMPARISON = {"machine-enrol", "board-rows", "invitation", "client-enter"}
+#: Rights for which nobody has to be signed in.
+OPEN_RIGHTS = {"everybody", "join by a link"}
 
 
 def size() -> int:
@@ -170,7 +188,7 @@ def size() -> int:
 
 def answer_for(row: Row, who: str) -> str:
     """What the table says to ``who`` about an object that is theirs to ask for."""
-    open_to_all = row.right == "everybody"
+    open_to_all = row.right in OPEN_RIGHTS
     if row.for_machines:
         # A session opens nothing here, and neither does nobody.
         return _MACHINE_RIGHTS[row.right].get(who, "401")

@@ -23,7 +23,7 @@ from agency.models import AuditEntry, Company
 from agency.scope import agency_scope
 from tests.matrix.asking import SHOWN_AT_ONCE, Asker, Target, ask
 from tests.matrix.conftest import World
-from tests.matrix.rights import METHODS, NO_COMPARISON, ROWS, Row, answer_for
+from tests.matrix.rights import METHODS, NO_COMPARISON, OPEN_RIGHTS, ROWS, Row, answer_for
 from tests.matrix.world import MISSING, House
 
 BY_NAME = {(row.route, row.method): row for row in ROWS}
@@ -116,7 +116,7 @@ def _expected(row: Row, who: Asker) -> set[str]:
 
 
 API = {row.route for row in ROWS if row.for_machines}
-OPEN = {row.route for row in ROWS if row.right == "everybody"}
+OPEN = {row.route for row in ROWS if row.right in OPEN_RIGHTS}
 
 
 def _must_sign_in(row: Row, who: Asker) -> bool:
@@ -146,7 +146,7 @@ def check(row: Row, who: Asker, world: World) -> Iterator[str]:
 
 
 def _leaks(row: Row, who: Asker, other: House, answer: Answer) -> Iterator[str]:
-    for mark in [] if row.route == "machine-enrol" else other.marks():
+    for mark in [] if row.route in {"machine-enrol", "invitation"} else other.marks():
         if mark in answer.body:
             yield f"{who}: {mark} of the other agency in the answer"
     hidden = who.house.hidden_from(who.name) if who.house is not None else []

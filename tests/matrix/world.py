@@ -9,6 +9,7 @@ from typing import Any
 
 from django.test import Client
 
+from agency import client_links, people
 from agency.choices import Role
 from agency.models import Agency, Company
 from agency.scope import agency_scope
@@ -77,9 +78,9 @@ class House:
 def build(mark: str, real_now: dt.datetime) -> House:
     """An agency with companies, disks, machines, runs, a batch, a sheet."""
     agency = agency_create(name=f"{mark}代账", practice=True)
-    people = {name: add_person(agency, role, f"{mark}{name}") for name, role in ROLES.items()}
-    house = House(mark, agency, people, theirs=f"{mark}无人")
-    house.clients = {name: signed_in(person) for name, person in people.items()}
+    staff = {name: add_person(agency, role, f"{mark}{name}") for name, role in ROLES.items()}
+    house = House(mark, agency, staff, theirs=f"{mark}无人")
+    house.clients = {name: signed_in(person) for name, person in staff.items()}
     house.machines = {
         name: PlayedMachine.enrol(agency, f"{mark}{name}")
         for name in ("machine", "other_machine", "revoked_machine", "lost_machine")
@@ -88,9 +89,32 @@ def build(mark: str, real_now: dt.datetime) -> House:
     house.other_company = _company(house, house.theirs)
     with agency_scope(agency.pk):
         for name in ("assigned", "client"):
-            company_assign(companies=[house.company], member=people[name].member)
+            company_assign(companies=[house.company], member=staff[name].member)
     _furnish(house, real_now)
+    _invite(house, real_now)
     return house
+
+
+def _invite(house: House, real_now: dt.datetime) -> None:
+    """A person who can be changed and removed, an invitation, a cover that is over."""
+    house.ids["member"] = add_person(house.agency, Role.FRONT_DESK, f"{house.mark}新人").member.pk
+    with agency_scope(house.agency.pk):
+        made = people.invitation_create(
+            agency=house.agency, name="新人", role=Role.FRONT_DESK, by=house.mark, now=real_now
+        )
+        house.ids["invitation"] = made.row.pk
+        house.codes["invitation"] = made.token
+        link = client_links.link_create(
+            company=house.company, name="钱", by=house.mark, now=real_now
+        )
+        house.ids["link"] = link.row.pk
+        house.codes["client-enter"] = link.token
+        house.ids["cover"] = people.cover_create(
+            absent=house.people["assigned"].member,
+            substitute=house.people["unassigned"].member,
+            since=dt.date(2020, 1, 1),
+            until=dt.date(2020, 1, 2),
+        ).pk
 
 
 def _company(house: House, name: str) -> Company:

@@ -160,6 +160,11 @@ DANGEROUS = {
     "mfa_deactivate_totp": "/account/second-factor/off",
     "mfa_view_recovery_codes": "/account/codes",
     "mfa_generate_recovery_codes": "/account/codes/new",
+    "member-invite": "/members/invite",
+    "member-demand": "/members/demand",
+    "member-role": "/members/1/role",
+    "member-remove": "/members/1/remove",
+    "invitation-revoke": "/invitations/1/revoke",
 }
 
 

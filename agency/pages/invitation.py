@@ -1,0 +1,125 @@
+"""The page behind an invitation's link: choose a login and a password, or join as who one is."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from allauth.account.internal.flows.login import record_authentication
+from django import forms
+from django.contrib.auth import login
+from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods
+
+from agency import audit, clock, people, throttle
+from agency.access import invitation_of
+from agency.accounts import note_sign_in
+from agency.audit import Actor
+from agency.choices import ActorKind
+from agency.errors import ServiceError
+from agency.middleware import SESSION_AGENCY
+from agency.models import Agency, Invitation, User
+from agency.pages.own_password import hidden
+from agency.scope import agency_scope
+
+
+class JoinForm(forms.Form):
+    """A login of one's own."""
+
+    name = forms.CharField(label=gettext_lazy("姓名"), max_length=50)
+    username = forms.CharField(
+        label=gettext_lazy("账号"),
+        max_length=150,
+        widget=forms.TextInput({"autocomplete": "username"}),
+    )
+    password1 = forms.CharField(
+        label=gettext_lazy("登录口令"),
+        strip=False,
+        max_length=128,
+        widget=hidden("new-password"),
+    )
+    password2 = forms.CharField(
+        label=gettext_lazy("再输一遍新口令"),
+        strip=False,
+        max_length=128,
+        widget=hidden("new-password"),
+    )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if cleaned.get("password1") != cleaned.get("password2"):
+            raise ValidationError(_("两次输入的口令不一样。"))
+        return cleaned
+
+
+@sensitive_post_parameters()
+@login_not_required
+@never_cache
+@require_http_methods(["GET", "POST"])
+def page(request: HttpRequest, token: str) -> HttpResponse:
+    """404 for a link that is wrong, used, revoked or over: which of them is nobody's business."""
+    address = throttle.address_of(request)
+    if not throttle.may_try(throttle.LINK_FROM_ONE_PLACE, address):
+        return render(request, "agency/too_many.html", status=429)
+    found = invitation_of(people.token_hash(token))
+    if found is None:
+        raise Http404
+    agency_id, invitation_id = found
+    with agency_scope(agency_id):
+        invitation = people.open_invitation(invitation_id, clock.real_now())
+    if invitation is None:
+        raise Http404
+    throttle.forget(throttle.LINK_FROM_ONE_PLACE, address)
+    user = request.user if isinstance(request.user, User) else None
+    form = JoinForm(request.POST or None, initial={"name": invitation.name})
+    refusal = ""
+    if request.method == "POST" and (user is not None or form.is_valid()):
+        try:
+            return _join(request, invitation, user, form)
+        except ServiceError as refused:
+            refusal = str(refused)
+    response = render(
+        request,
+        "agency/invitation.html",
+        {
+            "invitation": invitation,
+            "host": Agency.objects.get(pk=agency_id),
+            "form": form,
+            "refusal": refusal,
+        },
+    )
+    response["Referrer-Policy"] = "no-referrer"
+    return response
+
+
+def _join(
+    request: HttpRequest, invitation: Invitation, user: User | None, form: JoinForm
+) -> HttpResponse:
+    new = user is None
+    name = invitation.name if user is not None else str(form.cleaned_data["name"])
+    with transaction.atomic():
+        if user is None:
+            said = form.cleaned_data
+            user = people.account_create(username=said["username"], password=said["password1"])
+        actor = Actor(ActorKind.USER, name, user.pk)
+        with (
+            audit.acting(actor, request_id=str(uuid.uuid4())),
+            agency_scope(invitation.agency_id),
+        ):
+            member = people.invitation_accept(
+                invitation=invitation, user=user, name=name, now=clock.real_now()
+            )
+    if new:
+        login(request, user)
+        record_authentication(request, user, "password")
+        note_sign_in(member.agency_id, member.pk)
+    request.session[SESSION_AGENCY] = invitation.agency_id
+    return redirect("home")
