@@ -130,8 +130,10 @@ def main(arguments: list[str] | None = None) -> int:
     if not faults:
         results = play([(path.name, "", "") for path in all_paths()], options, "clean")
         faults = all_faults(results, thorough=options.thorough)
-    places = {(name, place) for name, place, _ in faults}
-    print(f"{len(places)} places × {len(FIVE)} ways: {len(faults)} runs", flush=True)
+    if not options.only:
+        places = {(name, place) for name, place, _ in faults}
+        more = len(faults) - len(places) * len(FIVE)
+        print(f"{len(places)} places × {len(FIVE)} ways, {more} with the whole worker", flush=True)
     if options.sample is not None:
         faults = random.Random(options.seed).sample(faults, min(options.sample, len(faults)))  # noqa: S311 - a draw of runs
         print(f"a sample of {len(faults)}, seed {options.seed}", flush=True)

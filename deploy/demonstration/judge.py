@@ -81,7 +81,7 @@ class Claim:
     package, because machine or disk was gone before it was safe. ``window_seen``: the trail shows
     that a machine found its own PIN window open. ``allowed``: the clears that were permitted.
     ``unbacked``: those of them whose claim had kept no verified backup before, ``untold``: what
-    happened without an entry in the trail."""
+    happened without an entry in the trail, ``late``: what a claim was permitted that was over."""
 
     device_no: str
     tax_id: str
@@ -100,6 +100,7 @@ class Claim:
     allowed: Sequence[Allowed] = ()
     unbacked: Sequence[str] = ()
     untold: Sequence[str] = ()
+    late: Sequence[str] = ()
 
     @property
     def excused(self) -> bool:
@@ -336,6 +337,8 @@ def _permissions(disk: ExpectedDisk, sight: Sight, claim: Claim) -> Iterator[str
             yield f"属期 {_at((write.period, unit))} 清卡前没有准予 (a clear without permission)"
     for each in claim.unbacked:
         yield f"{each} 准予清卡时本次领取尚无核验过的备份 (permitted without a backup of its claim)"
+    for each in claim.late:
+        yield f"{each} 准予给了已失效的领取 (permitted to a claim that was over)"
     for each in claim.untold:
         yield f"操作留痕缺少: {each} (missing in the trail)"
 

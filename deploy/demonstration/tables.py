@@ -156,6 +156,7 @@ def read_claims(agency: int | None = None) -> Claims:
                         if entry.action == Action.RUN_CLEAR_ALLOWED
                     ],
                     unbacked=list(_unbacked(disk, trail[disk.pk])),
+                    late=list(_late(trail[disk.pk])),
                     untold=list(_untold(disk, trail[disk.pk])),
                     unconfirmed=[row.period for row in rows if row.confirm_owed],
                     backups=dict(
@@ -187,6 +188,23 @@ def _unbacked(disk: TaxDisk, trail: Sequence[AuditEntry]) -> Iterator[str]:
                 yield f"{entry.data['period']} {entry.data['unit']}".strip()
 
 
+_ENDS = (Action.RUN_SETTLED, Action.RUN_RELEASED, Action.RUN_LEASE_OVER)
+_PERMITS = (Action.RUN_REPORT_ALLOWED, Action.RUN_CLEAR_ALLOWED)
+
+
+def _late(trail: Sequence[AuditEntry]) -> Iterator[str]:
+    """What was permitted to a claim that was not the run's living one."""
+    living: dict[int, int] = {}
+    for entry in trail:
+        run = entry.data.get("run", 0)
+        if entry.action == Action.RUN_CLAIMED:
+            living[run] = entry.data["attempt"]
+        elif entry.action in _ENDS:
+            living.pop(run, None)
+        elif entry.action in _PERMITS and living.get(run) != entry.data["attempt"]:
+            yield f"{entry.data['period']} {entry.data['unit']}".strip()
+
+
 def _untold(disk: TaxDisk, trail: Sequence[AuditEntry]) -> Iterator[str]:
     """What happened to the disk's runs and has no entry: every run was queued, every claim began
     and ended (twice, where the machine told of it after its lease), every backup was kept."""
@@ -194,11 +212,10 @@ def _untold(disk: TaxDisk, trail: Sequence[AuditEntry]) -> Iterator[str]:
     for run in Run.objects.filter(disk=disk).prefetch_related("attempts", "backups"):
         claims = list(run.attempts.all())
         ended = [claim for claim in claims if claim.ended_at is not None]
-        ends = (Action.RUN_SETTLED, Action.RUN_RELEASED, Action.RUN_LEASE_OVER)
         for wanted, actions, what in (
             (1, (Action.RUN_QUEUED,), "排队"),
             (len(claims), (Action.RUN_CLAIMED,), "领取"),
-            (len(ended), ends, "领取的结束"),
+            (len(ended), _ENDS, "领取的结束"),
             (run.backups.count(), (Action.RUN_BACKUP_KEPT,), "备份"),
         ):
             if (seen := sum(told[action, run.pk] for action in actions)) < wanted:

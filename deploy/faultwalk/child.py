@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -34,14 +35,17 @@ from devices.simulator.rack_client import RAW_CODE, RackChannel
 T = TypeVar("T")
 
 _FOR_EVER = 3600.0
+#: How long after a lease the server may need to take the run back.
+_SWEPT_SECONDS = 10.0
 
 
 class Gates:
     """What stands at the ways out of one child."""
 
-    def __init__(self, plan: Plan, worker: int) -> None:
+    def __init__(self, plan: Plan, worker: int, lease: float) -> None:
         self._plan = plan
         self._worker = worker
+        self._lease = lease
         self._call = "disk"
 
     def install(self) -> None:
@@ -81,6 +85,9 @@ class Gates:
             case Way.KILLED_AFTER:
                 act()
                 _kill(os.getpid())
+            case Way.STALLED:
+                _stall(self._worker, 2 * self._lease + _SWEPT_SECONDS)
+                return act()
             case Way.MACHINE_BEFORE:
                 _kill(self._worker)
             case Way.MACHINE_AFTER:
@@ -204,6 +211,17 @@ def _sleep(seconds: float, then: Callable[[], Exception]) -> Exception:
     return then()
 
 
+def _stall(worker: int, seconds: float) -> None:
+    """Stop the worker and ourselves, as when a lid is closed."""
+    wake = f"sleep {seconds:.0f}; kill -CONT {worker} {os.getpid()}"
+    quiet = subprocess.DEVNULL
+    subprocess.Popen(
+        ["sh", "-c", wake], stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+    )
+    os.kill(worker, signal.SIGSTOP)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def _kill(process: int) -> NoReturn:
     os.kill(process, signal.SIGKILL)
     time.sleep(_FOR_EVER)  # the worker is dying, and we with it
@@ -214,7 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder = Path((sys.argv[1:] if arguments is None else arguments)[0])
 
     def prepare(task: Task) -> None:
-        Gates(Plan(folder, task.order.device_no), task.parent).install()
+        Gates(Plan(folder, task.order.device_no), task.parent, task.order.limits.lease).install()
 
     return child.main(prepare)
 

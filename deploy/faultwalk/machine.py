@@ -69,7 +69,7 @@ class _Claims:
             case Way.LOST:
                 act()
                 raise lost()
-            case Way.KILLED_BEFORE | Way.MACHINE_BEFORE:
+            case Way.KILLED_BEFORE | Way.MACHINE_BEFORE | Way.STALLED:
                 os.kill(os.getpid(), signal.SIGKILL)
             case Way.KILLED_AFTER | Way.MACHINE_AFTER:
                 act()

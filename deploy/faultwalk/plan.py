@@ -29,11 +29,13 @@ class Way(enum.StrEnum):
     # The same two, with the whole worker of the reader machine.
     MACHINE_BEFORE = "machine_before"
     MACHINE_AFTER = "machine_after"
+    # It stands still before the call until its lease is long over, and then goes on.
+    STALLED = "stalled"
 
 
 #: Each of these at every place.
 FIVE = (Way.ERROR, Way.LOST, Way.KILLED_BEFORE, Way.KILLED_AFTER, Way.HANG)
-OF_MACHINE = (Way.MACHINE_BEFORE, Way.MACHINE_AFTER)
+OF_MACHINE = (Way.MACHINE_BEFORE, Way.MACHINE_AFTER, Way.STALLED)
 CLAIM = "server.claim"
 
 

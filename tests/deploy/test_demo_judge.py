@@ -337,6 +337,12 @@ def test_a_permission_without_a_backup_of_its_claim_is_found(scene: Scene) -> No
     only(scene.verdict(disturbed=True), disk, "without a backup of its claim")
 
 
+def test_a_permission_of_a_claim_that_was_over_is_found(scene: Scene) -> None:
+    disk = scene.of(Case.CLEAR_TIMEOUT)
+    scene.change(disk, late=["2026-10 025"])
+    only(scene.verdict(disturbed=True), disk, "permitted to a claim that was over")
+
+
 def test_what_happened_without_an_entry_in_the_trail_is_found(scene: Scene) -> None:
     disk = scene.of(Case.CLEAR_TIMEOUT)
     scene.change(disk, untold=["办理 7 领取 1/2"])
