@@ -50,6 +50,8 @@ OK, WRONG, FAILED = 0, 1, 2
 _PARALLEL = 4
 _PRESENT_SECONDS = 180.0
 _WAVE_SECONDS = 8.0
+#: In which share of the storm the button is pressed for everybody, part by part.
+_PRESSING = 0.6
 _PRESS_SECONDS = 120.0
 _CALM_SECONDS = 300.0
 _MOST_PRESSES_AFTERWARDS = 3
@@ -250,9 +252,11 @@ class Storm:
         ids = self._companies()
         who = list(self._scene.clients)
         chance.shuffle(who)
-        waves = max(1, round(self._seconds * 0.85 / _WAVE_SECONDS))
+        waves = max(1, round(self._seconds * _PRESSING / _WAVE_SECONDS))
         for wave in range(waves):
-            if stop.wait(max(0.0, began + wave * self._seconds * 0.85 / waves - time.monotonic())):
+            if stop.wait(
+                max(0.0, began + wave * self._seconds * _PRESSING / waves - time.monotonic())
+            ):
                 return
             part = who[wave * len(who) // waves : (wave + 1) * len(who) // waves]
             if part:
@@ -347,7 +351,14 @@ class Storm:
         from deploy.weather.verdict import verdict
 
         scene = self._scene
-        found = verdict(house.places, scene.machines, scene.expected, self._play.offset)
+        places = house.places
+        found = verdict(
+            disks=places.disks,
+            bureau=places.bureau,
+            machines=[places.machine_config(name).with_suffix("") for name in scene.machines],
+            expected=scene.expected,
+            clock_offset=self._play.offset,
+        )
         violations = [*found.violations]
         if not settled:
             violations.insert(0, "限定时间内没有办完 (not settled in time)")
