@@ -61,7 +61,9 @@ class Striker:
             while (rest := began + accident.at - time.monotonic()) > 0:
                 time.sleep(min(rest, 0.5))
                 tick()
-            thread = threading.Thread(target=self._one, args=(accident,), name=accident.kind)
+            thread = threading.Thread(
+                target=self._one, args=(accident,), name=accident.kind, daemon=True
+            )
             thread.start()
             threads.append(thread)
         while any(thread.is_alive() for thread in threads):

@@ -74,7 +74,7 @@ class OneDisk:
     def __init__(self, folder: Path, agency: Agency, monkeypatch: pytest.MonkeyPatch) -> None:
         play = Play.beginning(dt.datetime.now(dt.UTC))
         monkeypatch.setattr(settings, "CLOCK_OFFSET", play.offset)
-        monkeypatch.setattr(settings, "LIMITS_SCALE", 0.1)
+        monkeypatch.setattr(settings, "LIMITS_SCALE", 0.3)
         asks = functools.partial(ServerClient, transport=httpx.MockTransport(_ask))
         monkeypatch.setattr(child, "ServerClient", asks)
         row = next(row for row in clients() if row.case is Case.NORMAL and row.kind == "ic_card")
@@ -141,11 +141,6 @@ class OneDisk:
                 started_by="周负责",
                 now=clock.now(),
             )
-
-    def failed(self) -> bool:
-        with agency_scope(self._agency.pk):
-            newest = Run.objects.order_by("-pk").first()
-            return newest is not None and newest.state == "failed"
 
     def let_time_pass(self) -> None:
         """Leases and waits are over."""
