@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psycopg
 import pytest
 from django.conf import settings
@@ -53,6 +54,11 @@ class Person:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "committed: real transactions; nothing is rolled back")
+    # A busy machine is no finding.
+    hypothesis.settings.register_profile(
+        "qingka", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("qingka")
 
 
 @pytest.fixture(scope="session")

@@ -288,7 +288,7 @@ def test_no_cell_is_kept_longer_than_a_field_could_be() -> None:
 # — Whatever the bytes are
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=400), st.sampled_from(["a.xlsx", "a.csv", "a", "a.xls", ""]))
 @example(b"\xff\xfe\x00\xd8", "a.csv")
 @example(b'"' + b"x" * 200_000, "a.csv")
@@ -300,7 +300,7 @@ def test_no_bytes_make_the_reader_raise_anything_else(data: bytes, name: str) ->
 _HONEST = workbook(NAMES, ["甲", "甲公司", TAX_ID, 1.5, "=1+1"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_no_damage_to_a_workbook_makes_the_reader_raise_anything_else(data: st.DataObject) -> None:
     broken = bytearray(_HONEST)
@@ -318,7 +318,7 @@ _PIECES = """
 _TAGS = st.sampled_from([*_PIECES.replace("\n", "|").strip("|").split("|"), "9" * 5000])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(_TAGS, max_size=12))
 def test_no_worksheet_makes_the_reader_raise_anything_else(tags: list[str]) -> None:
     xml = worksheet_xml("<sheetData>" + "".join(tags) + "</sheetData>")
