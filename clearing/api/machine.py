@@ -117,6 +117,11 @@ class ReleaseSerializer(WithFacts):
     detail = serializers.CharField(max_length=200, allow_blank=True, default="")
 
 
+def access_own_machine(principal: MachinePrincipal) -> Machine:
+    """The machine whose token it is; the scope is that of its agency."""
+    return Machine.objects.select_related("agency").get(pk=principal.machine_id)
+
+
 @method_decorator(login_not_required, name="dispatch")
 class MachineView(APIView):
     """What all calls share: the machine, its name in the trail, the server's time in the answer."""
@@ -125,9 +130,7 @@ class MachineView(APIView):
     delivers = False  # a revoked machine may still make this call, to deliver facts
 
     def post(self, request: Request, **kwargs: Any) -> Response:
-        machine = Machine.objects.select_related("agency").get(
-            pk=cast(MachinePrincipal, request.user).machine_id
-        )
+        machine = access_own_machine(cast(MachinePrincipal, request.user))
         revoked = machine.revoked_at
         if revoked and (not self.delivers or real_now() - revoked > DELIVERY_AFTER_REVOKE):
             return self._answer({"error": "machine_revoked"}, 403)

@@ -21,7 +21,7 @@ from clearing.selectors.batches import list_batches, progress, runs_of, visible_
 PER_PAGE = 50
 
 
-def _access_batch(mine: QuerySet[Company], batch_id: int) -> Batch:
+def access_batch(mine: QuerySet[Company], batch_id: int) -> Batch:
     """404 when it is not there or not ours; 403 when no company of it is the viewer's."""
     batch = visible_batches(mine).filter(pk=batch_id).first()
     if batch is not None:
@@ -48,7 +48,7 @@ def page(request: HttpRequest, batch_id: int) -> HttpResponse:
     viewer = viewer_of(request)
     require(viewer, Act.RUN)
     mine = companies_of(viewer)
-    batch = _access_batch(mine, batch_id)
+    batch = access_batch(mine, batch_id)
     view = progress(batch, mine, clock.real_now())
     runs = Paginator(runs_of(batch, mine), PER_PAGE).get_page(request.GET.get("page"))
     fragment = bool(request.headers.get("HX-Request"))

@@ -7,10 +7,9 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from agency import clock
-from agency.access import access_company
+from agency.access import access_company, companies_of
 from agency.choices import Act
 from agency.middleware import viewer_of
-from agency.models import Company
 from clearing.pages.chosen import period_of
 from clearing.periods import current_period
 from clearing.selectors import company as read
@@ -29,7 +28,7 @@ def page(request: HttpRequest, company_id: int) -> HttpResponse:
     now = clock.now()
     present = current_period(now)
     period = period_of(request.GET.get("period", ""), present)
-    before = read.months_by_company(Company.objects.filter(pk=company.pk), present)
+    before = read.months_by_company(companies_of(viewer).filter(pk=company.pk), present)
     row = read.row_of(company, period, now.date())
     return render(
         request,
