@@ -52,6 +52,10 @@ _DECK = {
     Kind.DISKS_SWAPPED: 3,
     Kind.REDIS_FLUSHED: 2,
 }
+#: Those of one machine or one disk: the more disks, the more of them there are. The server's are
+#: not more frequent for that, or a large storm would be nothing but a server that is down.
+_LOCAL = frozenset({Kind.MACHINE_KILLED, Kind.DISK_PULLED, Kind.DISKS_SWAPPED, *CUTS})
+_DISKS_PER_PACE = 60
 #: Seconds from which the length of an accident is drawn; the others are over at once.
 _LENGTHS = {
     Kind.MACHINE_KILLED: (0.0, 6.0),
@@ -98,14 +102,13 @@ class Playable:
 
 
 def draw(seed: int, seconds: float, what: Playable) -> list[Accident]:
-    """The accidents of a storm, in the order in which they begin. More disks, more accidents in the
-    same time: one that strikes a single disk among many hardly disturbs anybody."""
+    """The accidents of a storm, in the order in which they begin."""
     chance = random.Random(seed)  # noqa: S311 - to be the same again is its purpose
-    pace = max(1.0, len(what.disks) / 60)
+    pace = max(1, round(len(what.disks) / _DISKS_PER_PACE))
     found: list[Accident] = []
     at = chance.uniform(*_PAUSE)
     busy: dict[str, float] = {}  # a disk or machine is struck again when the last blow is over
-    for kind in _decks(chance, what):
+    for kind in _decks(chance, what, pace):
         if at >= seconds:
             return found
         lasts = round(min(chance.uniform(*_LENGTHS.get(kind, (0.0, 0.0))), seconds - at), 1)
@@ -118,7 +121,7 @@ def draw(seed: int, seconds: float, what: Playable) -> list[Accident]:
     return found
 
 
-def _decks(chance: random.Random, what: Playable) -> Iterator[Kind]:
+def _decks(chance: random.Random, what: Playable, pace: int) -> Iterator[Kind]:
     without: set[Kind] = set()
     if not what.network:
         without |= CUTS
@@ -129,7 +132,12 @@ def _decks(chance: random.Random, what: Playable) -> Iterator[Kind]:
     if not what.disks:
         without.add(Kind.DISK_PULLED)
     while True:
-        deck = [kind for kind in Kind if kind not in without for _ in range(_DECK.get(kind, 1))]
+        deck = [
+            kind
+            for kind in Kind
+            if kind not in without
+            for _ in range(_DECK.get(kind, 1) * (pace if kind in _LOCAL else 1))
+        ]
         chance.shuffle(deck)
         yield from deck
 

@@ -13,8 +13,10 @@ def playable(seed: int, *, network: bool = True, pcsc: bool = True) -> Playable:
     return set_scene(seed, 200, WINDOW, pcsc=pcsc).playable(network=network)
 
 
-def accidents(seed: int, *, network: bool = True, pcsc: bool = True) -> list[Accident]:
-    return draw(seed, 300, playable(seed, network=network, pcsc=pcsc))
+def accidents(
+    seed: int, *, seconds: float = 300, network: bool = True, pcsc: bool = True
+) -> list[Accident]:
+    return draw(seed, seconds, playable(seed, network=network, pcsc=pcsc))
 
 
 def test_the_same_seed_draws_the_same_storm_and_another_seed_another_one() -> None:
@@ -23,14 +25,14 @@ def test_the_same_seed_draws_the_same_storm_and_another_seed_another_one() -> No
 
 
 def test_a_long_storm_has_every_kind_of_accident_and_all_are_over_at_its_end() -> None:
-    drawn = accidents(7)
+    drawn = accidents(7, seconds=900)
     assert {accident.kind for accident in drawn} == set(Kind)
-    assert all(accident.at + accident.lasts <= 300.1 for accident in drawn)
+    assert all(accident.at + accident.lasts <= 900.1 for accident in drawn)
     assert [accident.at for accident in drawn] == sorted(accident.at for accident in drawn)
 
 
 def test_what_cannot_be_played_here_is_not_drawn() -> None:
-    kinds = {accident.kind for accident in accidents(7, network=False, pcsc=False)}
+    kinds = {accident.kind for accident in accidents(7, seconds=900, network=False, pcsc=False)}
     assert kinds == set(Kind) - CUTS - {Kind.PCSCD_KILLED}
 
 
