@@ -56,6 +56,7 @@ _PRESS_SECONDS = 15.0
 _CALM_SECONDS = 300.0
 _MOST_PRESSES_AFTERWARDS = 3
 _LOOK_SECONDS = 0.5
+_MOST_SHOWN = 60
 
 log = logging.getLogger("storm")
 
@@ -430,8 +431,10 @@ class Storm:
             say(f"  {count:4d} {end}")
         violations = report["violations"]
         say(f"违反 (violations): {len(violations)}", "red bold" if violations else "green")
-        for sentence in violations:
+        for sentence in violations[:_MOST_SHOWN]:
             say(f"  · {sentence}", "red")
+        if len(violations) > _MOST_SHOWN:
+            say("  … (report.json)", "red")
 
 
 def _log_to(path: Path) -> None:

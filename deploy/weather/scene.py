@@ -38,7 +38,10 @@ _TROUBLES = (
 )
 #: Half of the disks are cards: their PIN is what an accident endangers most.
 _KINDS = ("税控IC卡", "税控IC卡", "税控IC卡", "税控盘", "金税盘", "税务UKey")
-_CARD_CASES = {Case.WRONG_PIN, Case.LOCKED_PIN, Case.TRAINING, Case.FOREIGN, Case.BEHIND}
+_CARD_CASES = {
+    *(Case.WRONG_PIN, Case.LOCKED_PIN, Case.TRAINING, Case.FOREIGN, Case.BEHIND),
+    Case.ABSENT,
+}
 
 
 @dataclass(frozen=True, slots=True)
