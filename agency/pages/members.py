@@ -31,7 +31,7 @@ class InviteForm(forms.Form):
     """Who is invited, as what."""
 
     name = forms.CharField(label=gettext_lazy("姓名"), max_length=50)
-    role = forms.ChoiceField(label=gettext_lazy("角色"), choices=_ROLES)
+    role = forms.ChoiceField(label=gettext_lazy("角色"), choices=_ROLES, initial=Role.BOOKKEEPER)
 
 
 class RoleForm(forms.Form):
