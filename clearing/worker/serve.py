@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Sequence
 
 from clearing.worker.client import ServerClient
@@ -23,13 +24,14 @@ from clearing.worker.runner import Runner
 log_ = logging.getLogger("clearing.worker")
 
 _EAR_SECONDS = 5.0
+_NOTICE_SECONDS = 0.2
 
 
 def serve(config: MachineConfig, *, command: Sequence[str] = COMMAND) -> None:
     """Work until a signal, then end in good order. ``command``: what a run is done by."""
-    stopping = threading.Event()
+    asked: list[int] = []  # no Event: set() by a handler inside its own wait() can lock for ever
     for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: stopping.set())
+        signal.signal(name, lambda signum, _frame: asked.append(signum))
     client = ServerClient(config.server, config.token)
     places = Places(config.data_dir)
     runner = Runner(config, client, Journal(config.data_dir), places, command=command)
@@ -43,7 +45,8 @@ def serve(config: MachineConfig, *, command: Sequence[str] = COMMAND) -> None:
         ear = Ear(make_app(config, runner), config.parallel)
         ear.start()
     log_.info("at work for %s", config.server)
-    stopping.wait()
+    while not asked:
+        time.sleep(_NOTICE_SECONDS)
     log_.info("stopping")
     runner.stop(config.stop_seconds)
     inventory.stop()

@@ -44,7 +44,7 @@ LINKS = ("server", "broker", "bureau")
 
 #: How often each kind lies in the deck; every kind comes before the deck is mixed anew.
 _DECK = {
-    Kind.MACHINE_KILLED: 5,
+    Kind.MACHINE_KILLED: 3,
     Kind.CABLE_PULLED: 2,
     Kind.SILENCE: 2,
     Kind.ANSWERS_LOST: 3,
@@ -55,7 +55,7 @@ _DECK = {
 #: Those of one machine or one disk: the more disks, the more of them there are. The server's are
 #: not more frequent for that, or a large storm would be nothing but a server that is down.
 _LOCAL = frozenset({Kind.MACHINE_KILLED, Kind.DISK_PULLED, Kind.DISKS_SWAPPED, *CUTS})
-_DISKS_PER_PACE = 60
+_DISKS_PER_PACE = 100
 #: Seconds from which the length of an accident is drawn; the others are over at once.
 _LENGTHS = {
     Kind.MACHINE_KILLED: (0.0, 6.0),

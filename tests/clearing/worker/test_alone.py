@@ -88,6 +88,32 @@ def test_https_alone_needs_no_broker_s_client_at_all(
     assert process.wait(90) == 0
 
 
+#: Sends the signal at the worst moment: while the main thread holds the lock of what it waits on.
+_SIGNAL_WHILE_WAITING = """
+import os, signal, sys, threading, time
+
+def untimely(wait):
+    def waiting(*args, **kwargs):
+        callers = {sys._getframe(1).f_code.co_name, sys._getframe(2).f_code.co_name}
+        if "serve" in callers:  # the program waits until it is told to end
+            os.kill(os.getpid(), signal.SIGTERM)
+        return wait(*args, **kwargs)
+    return waiting
+
+threading.Condition.wait = untimely(threading.Condition.wait)
+time.sleep = untimely(time.sleep)
+"""
+
+
+def test_a_signal_is_heard_whatever_the_worker_does_at_that_moment(
+    program: Program, tmp_path: Path
+) -> None:
+    """A handler that took the lock its own thread holds would leave the worker deaf for ever."""
+    (tmp_path / "sitecustomize.py").write_text(_SIGNAL_WHILE_WAITING)
+    path = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
+    assert program(PYTHONPATH=path).wait(90) == 0
+
+
 def test_a_broker_that_dies_and_comes_back_stops_nothing_and_is_heard_again(
     house: House, program: Program, tmp_path: Path
 ) -> None:
