@@ -13,7 +13,7 @@ from deploy.demonstration.child import ROOT
 from deploy.weather import network
 
 _LACKING = ", ".join(network.missing())
-DISKS, MINUTES, SEED = 12, 0.25, 133
+DISKS, MINUTES, SEED = 12, 0.25, 121
 
 pytestmark = pytest.mark.skipif(bool(_LACKING), reason=f"needs {_LACKING}")
 
