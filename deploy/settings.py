@@ -20,6 +20,8 @@ from agency.sealing import KeyRing, SealError, keys_text
 from agency.signing import SigningKey, SigningKeyError
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+#: Hosts that no network lies before.
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 def env(name: str, default: str | None = None) -> str:
@@ -197,6 +199,11 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = env("QINGKA_REDIS_URL")
 # The broker's address as reader machines see it, where that is another one.
 MACHINE_BROKER_URL = env("QINGKA_MACHINE_BROKER_URL", "")
+_broker = urlsplit(MACHINE_BROKER_URL or REDIS_URL)
+if not (PRACTICE or _broker.scheme in {"rediss", "unix"} or _broker.hostname in LOOPBACK):
+    raise ImproperlyConfigured(
+        "QINGKA_MACHINE_BROKER_URL: 读盘机的口令不能明文过网, 正式环境应为 rediss:// 地址"
+    )
 SERVER_KEY_PREFIX = env("QINGKA_KEY_PREFIX", "qingka:")
 
 # Sealed backups and exports. Files here are useless without the seal keys.

@@ -19,6 +19,7 @@ GOOD = {
     "QINGKA_AUDIT_PLACES": "file:/nowhere",
     "QINGKA_DATABASE_URL": "postgresql://qingka_app@db/qingka",
     "QINGKA_REDIS_URL": "redis://broker/0",
+    "QINGKA_MACHINE_BROKER_URL": "rediss://broker.example:6380/0",
     "QINGKA_ALLOWED_HOSTS": "qingka.example",
     "QINGKA_STORAGE_DIR": "/nowhere",
 }
@@ -75,6 +76,7 @@ def test_a_missing_variable_is_named(name: str) -> None:
         ("QINGKA_AUDIT_PLACES", "nowhere"),
         ("QINGKA_AUDIT_PLACES", "mailto:a@b.cn"),
         ("QINGKA_EMAIL_URL", "pop3://host"),
+        ("QINGKA_MACHINE_BROKER_URL", "redis://broker.example/0"),
         ("QINGKA_DATABASE_URL", "mysql://db/qingka"),
         ("QINGKA_CLOCK_OFFSET", "3600"),
         ("QINGKA_CLOCK_OFFSET", "soon"),
@@ -86,3 +88,14 @@ def test_an_odd_value_is_refused_by_name(name: str, value: str) -> None:
     failed = start(**{name: value})
     assert failed.returncode != 0
     assert name in failed.stderr
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:6379/0", "unix:///run/redis/redis.sock"])
+def test_a_broker_on_this_machine_needs_no_tls(url: str) -> None:
+    assert start(QINGKA_REDIS_URL=url, QINGKA_MACHINE_BROKER_URL=None).returncode == 0
+
+
+def test_the_servers_own_plain_address_is_not_given_to_machines_elsewhere() -> None:
+    failed = start(QINGKA_MACHINE_BROKER_URL="")
+    assert failed.returncode != 0
+    assert "QINGKA_MACHINE_BROKER_URL" in failed.stderr
