@@ -15,7 +15,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import pytest
 from django.core.wsgi import get_wsgi_application
 from django.db import connections
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from tests.conftest import PASSWORD, Person
 
@@ -70,7 +70,8 @@ def browser(monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
 def sign_in(site: str, browser: Browser) -> SignIn:
     """``sign_in(person, width=…, javascript=…)``: a page of the site, signed in by the form.
 
-    The test fails on any script error and on any request to another host."""
+    The test fails on any script error, anything the content policy stops, and any request to
+    another host."""
 
     def start(
         person: Person, *, width: int = 1440, dark: bool = False, javascript: bool = True
@@ -83,6 +84,7 @@ def sign_in(site: str, browser: Browser) -> SignIn:
             java_script_enabled=javascript,
         )
         page = context.new_page()
+        page.on("console", refuse_what_the_policy_stopped)
         page.on("pageerror", lambda error: pytest.fail(f"script error: {error}"))
         page.route("**/*", lambda route: route.continue_() if route.request.url.startswith(site)
                    else pytest.fail(f"foreign host: {route.request.url}"))  # fmt: skip
@@ -94,3 +96,8 @@ def sign_in(site: str, browser: Browser) -> SignIn:
         return page
 
     return start
+
+
+def refuse_what_the_policy_stopped(message: ConsoleMessage) -> None:
+    if "Content Security Policy" in message.text:
+        pytest.fail(message.text)

@@ -99,3 +99,15 @@ def test_the_servers_own_plain_address_is_not_given_to_machines_elsewhere() -> N
     failed = start(QINGKA_MACHINE_BROKER_URL="")
     assert failed.returncode != 0
     assert "QINGKA_MACHINE_BROKER_URL" in failed.stderr
+
+
+def test_django_s_own_check_for_production_finds_nothing() -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("QINGKA")}
+    checked = subprocess.run(
+        [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"],
+        env={**kept, **GOOD},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr

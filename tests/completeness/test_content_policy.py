@@ -1,0 +1,31 @@
+"""Every page carries the content policy, and nothing in a page would need less of it."""
+
+from __future__ import annotations
+
+import re
+
+from django.urls import get_resolver
+
+from agency.models import Agency
+from tests.completeness.test_queries import Filled, plain_paths
+from tests.conftest import MakeCompany, MakeDisk, Person
+
+#: A script without a source, a style or a handler inside the page.
+INLINE = re.compile(r"<script(?![^>]*\bsrc=)|<style\b|<[^>]+\s(style|on[a-z]+)=", re.IGNORECASE)
+
+
+def test_every_page_says_that_nothing_inside_it_runs_and_holds_to_it(
+    agency: Agency, owner: Person, make_company: MakeCompany, make_disk: MakeDisk
+) -> None:
+    filled = Filled(agency, owner, make_company, make_disk)
+    filled.more(4)
+    seen = 0
+    for path in [*plain_paths(get_resolver().url_patterns), f"/companies/{filled.company.pk}"]:
+        response = filled.client.get(path)
+        policy = response.headers["Content-Security-Policy"]
+        assert "script-src 'self';" in policy and "default-src 'none'" in policy, path
+        assert "unsafe" not in policy, path
+        if response.headers.get("Content-Type", "").startswith("text/html"):
+            assert not (found := INLINE.search(response.text)), (path, found)
+            seen += response.status_code == 200
+    assert seen > 10
