@@ -30,6 +30,12 @@ Again = Callable[[TaxDisk], TaxDisk]
 pytestmark = pytest.mark.usefixtures("storage")
 
 
+@pytest.fixture(autouse=True)
+def this_agency_alone(monkeypatch: pytest.MonkeyPatch, agency: Agency) -> None:
+    """What other tests have left behind may be sealed as it likes."""
+    monkeypatch.setattr("agency.resealing.every_agency", lambda: [agency.pk])
+
+
 @pytest.fixture
 def rings(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """``rings("new,old")``: the server's ring from now on; "old" is the tests' own."""

@@ -22,9 +22,9 @@ def test_every_page_says_that_nothing_inside_it_runs_and_holds_to_it(
     seen = 0
     for path in [*plain_paths(get_resolver().url_patterns), f"/companies/{filled.company.pk}"]:
         response = filled.client.get(path)
-        policy = response.headers["Content-Security-Policy"]
-        assert "script-src 'self';" in policy and "default-src 'none'" in policy, path
-        assert "unsafe" not in policy, path
+        policy = response.headers["Content-Security-Policy"].split("; ")
+        assert {"script-src 'self'", "default-src 'none'"} <= set(policy), path
+        assert not any("unsafe" in directive for directive in policy), path
         if response.headers.get("Content-Type", "").startswith("text/html"):
             assert not (found := INLINE.search(response.text)), (path, found)
             seen += response.status_code == 200

@@ -99,6 +99,7 @@ def made(tmp_path: Path) -> Iterator[Made]:
 
 
 def test_rung_by_rung_up_to_a_person(made: Made, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     bench = made()
     bench.climb(SLOT)
     assert bench.ran == ["restart", f"power {SLOT}"]
