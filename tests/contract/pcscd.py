@@ -73,10 +73,10 @@ class PcscCard(RackCard):
 
     def swap(self) -> None:
         """Whoever has the disk open keeps a connection to what is gone."""
+        until(lambda: self._look()[0], seconds=20)  # or the first would be taken for the second
         before = self._count()
         self.rack.control.swap(self.disk.slot, self.other.device_no)
-        if before:
-            until(lambda: self._is_in(other_than=before), seconds=20)
+        until(lambda: self._is_in(other_than=before), seconds=20)
 
     def revive(self) -> None:
         if self._doomed:
