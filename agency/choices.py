@@ -95,6 +95,7 @@ class Action(models.TextChoices):
     CLIENT_LINK_CREATED = "client_link.created", _("开通企业专属链接")
     CLIENT_LINK_REVOKED = "client_link.revoked", _("停用企业专属链接")
     CLIENT_LINK_USED = "client_link.used", _("经专属链接进入")
+    LINK_REFUSED = "access.link_refused", _("链接或邀请无效")
     ACCESS_REFUSED = "access.refused", _("拒绝访问")
     AUDIT_EXPORTED = "audit.exported", _("导出操作留痕")
     HEADS_HANDED_OVER = "audit.heads_handed_over", _("送出每日签名")

@@ -19,6 +19,7 @@ from agency.access import memberships_of
 from agency.audit import Actor
 from agency.choices import Action, ActorKind
 from agency.clock import real_now
+from agency.edge import without_token
 from agency.models import PLATFORM, Membership, RefusalCount, User
 from agency.scope import agency_scope
 from agency.tenancy import lookup_function
@@ -38,7 +39,7 @@ $$;
 
 def access_refused(*, agency_id: int | None, method: str, path: str, kind: str) -> None:
     """A request that was answered with 403 or 404; the actor is the running one."""
-    data = {"method": method, "path": path[:200], "kind": kind}
+    data = {"method": method, "path": without_token(path)[:200], "kind": kind}
     _refused(agency_id, Action.ACCESS_REFUSED, None, data)
 
 
@@ -57,6 +58,12 @@ def machine_refused(action: Action, *, address: str, agency_id: int | None = Non
     """A token or an enrolment code that is nobody's, or an agency's code that is used or over."""
     with audit.acting(NOBODY):
         _refused(agency_id, action, None, {"address": address})
+
+
+def link_refused(*, address: str, agency_id: int | None = None) -> None:
+    """A client's link or an invitation that is nobody's, or an agency's that no longer opens."""
+    with audit.acting(NOBODY):
+        _refused(agency_id, Action.LINK_REFUSED, None, {"address": address})
 
 
 def _refused(

@@ -156,6 +156,7 @@ INSTALLED_APPS = [
     "clearing",
 ]
 MIDDLEWARE = [
+    "agency.edge.EdgeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -273,7 +274,10 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_HSTS_INCLUDE_SUBDOMAINS = True
 # Handing the whole domain to the browsers' own lists is for its owner to decide.
 SILENCED_SYSTEM_CHECKS = ["security.W021"]
-SECURE_REFERRER_POLICY = "same-origin"
+# Never more than the site's name, not even to the site itself: addresses of clients' links and of
+# invitations hold a secret. ("no-referrer" would take the origin from forms, and CSRF needs that.)
+SECURE_REFERRER_POLICY = "strict-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 # Everything comes from this site, nothing from within a page; the second factor's QR code is an
 # image of its own page (data:).

@@ -268,8 +268,9 @@ class Stack:
             raise StackError(f"The card readers of {name} do not start: {error}") from None
 
     def _start_web(self) -> None:
-        size = ("--workers", "2", "--threads", "12", "--keep-alive", "5", "--log-level", "warning")
-        web = ("-m", "gunicorn", "deploy.wsgi", "--bind", f"{self.host}:{self.port}", *size)
+        size = ("--workers", "2", "--threads", "12", "--keep-alive", "5")
+        where = ("--config", "python:deploy.web", "--bind", f"{self.host}:{self.port}")
+        web = ("-m", "gunicorn", *where, *size)
         self._start("web", web, self.environment())
 
     def _start_server_worker(self) -> None:

@@ -6,7 +6,7 @@ from django import forms
 from django.contrib import messages
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_not_required
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -20,6 +20,7 @@ from agency.audit import SYSTEM
 from agency.choices import Act
 from agency.middleware import SESSION_AGENCY, viewer_of
 from agency.models import ClientLink
+from agency.pages.invitation import link_not_there
 from agency.people import token_hash
 from agency.scope import agency_scope
 
@@ -74,16 +75,14 @@ def enter(request: HttpRequest, token: str) -> HttpResponse:
         return render(request, "agency/too_many.html", status=429)
     found = client_link_of(token_hash(token))
     if found is None:
-        raise Http404
+        raise link_not_there(request, None)
     agency_id, link_id = found
     # Whoever happens to be signed in in this browser is not who acts here.
     with audit.acting(SYSTEM), agency_scope(agency_id):
         member = client_links.link_use(link_id=link_id, now=clock.real_now())
     if member is None:
-        raise Http404
+        raise link_not_there(request, agency_id)
     throttle.forget(throttle.LINK_FROM_ONE_PLACE, address)
     login(request, member.user)
     request.session[SESSION_AGENCY] = agency_id
-    response = redirect("home")
-    response["Referrer-Policy"] = "no-referrer"
-    return response
+    return redirect("home")

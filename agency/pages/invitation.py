@@ -19,7 +19,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
-from agency import audit, clock, people, throttle
+from agency import audit, clock, people, refusals, throttle
 from agency.access import invitation_of
 from agency.accounts import note_sign_in
 from agency.audit import Actor
@@ -71,12 +71,12 @@ def page(request: HttpRequest, token: str) -> HttpResponse:
         return render(request, "agency/too_many.html", status=429)
     found = invitation_of(people.token_hash(token))
     if found is None:
-        raise Http404
+        raise link_not_there(request, None)
     agency_id, invitation_id = found
     with agency_scope(agency_id):
         invitation = people.open_invitation(invitation_id, clock.real_now())
     if invitation is None:
-        raise Http404
+        raise link_not_there(request, agency_id)
     throttle.forget(throttle.LINK_FROM_ONE_PLACE, address)
     user = request.user if isinstance(request.user, User) else None
     form = JoinForm(request.POST or None, initial={"name": invitation.name})
@@ -86,7 +86,7 @@ def page(request: HttpRequest, token: str) -> HttpResponse:
             return _join(request, invitation, user, form)
         except ServiceError as refused:
             refusal = str(refused)
-    response = render(
+    return render(
         request,
         "agency/invitation.html",
         {
@@ -96,8 +96,15 @@ def page(request: HttpRequest, token: str) -> HttpResponse:
             "refusal": refusal,
         },
     )
-    response["Referrer-Policy"] = "no-referrer"
-    return response
+
+
+def link_not_there(request: HttpRequest, agency_id: int | None) -> Http404:
+    """To be raised for a link that does not open. ``agency_id``: whose it was, if anybody's.
+
+    The 404 of somebody who is signed in stands in the trail already, by the middleware."""
+    if not request.user.is_authenticated:
+        refusals.link_refused(address=throttle.address_of(request), agency_id=agency_id)
+    return Http404()
 
 
 def _join(

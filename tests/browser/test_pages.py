@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
-from agency import clock
+from agency import clock, people
+from agency.choices import Role
 from agency.models import Agency
 from agency.scope import agency_scope
 from clearing.choices import PeriodState
@@ -15,7 +16,7 @@ from clearing.models import Batch, Run
 from clearing.states import RunState
 from tests.browser.conftest import SignIn
 from tests.clearing import scenes
-from tests.conftest import NOW, MakeCompany, MakeDisk, Person
+from tests.conftest import NOW, PASSWORD, MakeCompany, MakeDisk, Person
 
 pytestmark = pytest.mark.committed
 
@@ -166,3 +167,23 @@ def test_the_client_reads_the_answer_on_a_phone(
 
     expect(answer).to_be_in_viewport()
     expect(answer).to_have_class(re.compile("green"))
+
+
+def test_the_invited_join_by_their_link_and_no_address_leaves_with_them(
+    site: str, browser: Browser, agency: Agency
+) -> None:
+    with agency_scope(agency.pk):
+        made = people.invitation_create(
+            agency=agency, name="新会计", role=Role.BOOKKEEPER, by="周", now=clock.real_now()
+        )
+    page = browser.new_page(locale="zh-CN")
+    referers = []
+    page.on("request", lambda request: referers.append(request.headers.get("referer", "")))
+    page.goto(f"{site}/join/{made.token}")
+    page.get_by_label("账号").fill(f"new-{made.token[:8]}")
+    for label in ("登录口令", "再输一遍新口令"):
+        page.get_by_label(label, exact=True).fill(PASSWORD)
+    page.get_by_role("button", name="加入").click()
+
+    page.wait_for_url(f"{site}/")
+    assert set(referers) <= {"", f"{site}/"}

@@ -46,7 +46,7 @@ def test_the_invited_choose_a_login_and_are_in_and_the_link_is_used_up(
     client = Client()
     page = client.get(link)
     assert agency.name in page.content.decode()
-    assert page["Referrer-Policy"] == "no-referrer"
+    assert page["Referrer-Policy"] == "strict-origin"
     weak = client.post(link, {**JOIN, "password1": "short", "password2": "short"})
     assert weak.status_code == 200
     assert client.post(link, JOIN)["Location"] == "/"
