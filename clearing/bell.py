@@ -1,13 +1,18 @@
-"""Rings reader machines after commit. A message is a bell: the database holds the work.
+"""Rings reader machines and the sweeper after commit. A message is a bell: the database holds the
+work.
 
-Losing a bell costs the seconds until the machine's next presence report, never a run.
+Losing a bell costs the seconds until the machine's next presence report or the sweeper's next
+round, never a run. No bell waits longer than seconds for a broker that is away.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
+import redis
 from celery import Celery
 from django.conf import settings
 from django.db import transaction
@@ -26,6 +31,11 @@ log = logging.getLogger(__name__)
 
 BELL_TASK = "qingka.bell"
 BELL_QUEUE = "bell"
+SWEEP_TASK = "clearing.sweep_agency"
+#: What happens in an agency within so many seconds is swept together, after the last of it.
+SWEEP_PAUSE = 0.5
+_BROKER_SECONDS = 2.0
+_EXPIRES = 10.0
 
 
 def ring(agency_id: int) -> None:
@@ -55,12 +65,7 @@ def send_bells(account: str, count: int) -> None:
     """Put ``count`` bells into the machine's own queue; an absent broker is only noted."""
     app = Celery(set_as_current=False)
     try:
-        with Connection(
-            transport_url(settings.REDIS_URL),
-            ssl=tls_options(settings.REDIS_URL),
-            transport_options={"global_keyprefix": prefix_of(account), "max_retries": 1},
-            connect_timeout=2,
-        ) as connection:
+        with _broker(prefix_of(account)) as connection:
             for _ in range(count):
                 app.send_task(
                     BELL_TASK,
@@ -73,6 +78,56 @@ def send_bells(account: str, count: int) -> None:
     except (OperationalError, OSError) as error:
         # The presence answer is the second bell.
         log.warning("bell for %s not delivered: %s", account, type(error).__name__)
+
+
+def wake_sweeper(agency_id: int) -> None:
+    """After this transaction, have the agency swept soon: something happened that may move runs
+    which wait, end a batch, or change what a run waits for."""
+    transaction.on_commit(partial(send_sweep, agency_id), robust=True)
+
+
+def send_sweep(agency_id: int) -> None:
+    """One message for all that happens within the pause, which is over when it is heard; an absent
+    broker is only noted."""
+    key = f"{settings.SERVER_KEY_PREFIX}sweep:{agency_id}"
+    try:
+        with redis.Redis.from_url(
+            settings.REDIS_URL,
+            socket_connect_timeout=_BROKER_SECONDS,
+            socket_timeout=_BROKER_SECONDS,
+            retry=None,
+        ) as client:
+            if not client.set(key, 1, nx=True, px=int(1000 * SWEEP_PAUSE)):
+                return
+        with _broker(settings.SERVER_KEY_PREFIX) as connection:
+            Celery(set_as_current=False).send_task(
+                SWEEP_TASK,
+                args=[agency_id],
+                connection=connection,
+                countdown=SWEEP_PAUSE,
+                expires=_EXPIRES,
+                retry=False,
+                ignore_result=True,
+            )
+    except (redis.RedisError, OperationalError, OSError) as error:
+        # The sweeper's next round is the second bell.
+        log.warning("sweep of agency %s not asked for: %s", agency_id, type(error).__name__)
+
+
+@contextmanager
+def _broker(prefix: str) -> Iterator[Connection]:
+    with Connection(
+        transport_url(settings.REDIS_URL),
+        ssl=tls_options(settings.REDIS_URL),
+        transport_options={
+            "global_keyprefix": prefix,
+            "max_retries": 1,
+            "socket_connect_timeout": _BROKER_SECONDS,
+            "socket_timeout": _BROKER_SECONDS,
+        },
+        connect_timeout=_BROKER_SECONDS,
+    ) as connection:
+        yield connection
 
 
 def transport_url(url: str) -> str:

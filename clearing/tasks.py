@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import random
 
 from celery import shared_task
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 
 from agency.access import due_agencies
 from agency.clock import now, real_now
@@ -19,6 +20,8 @@ from clearing.services.backup_check import check_agency
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 2.0
+# What one agency may keep the sweeper waiting; the other agencies' turn comes then.
+_LOCK_MS, _STATEMENT_MS = 2_000, 10_000
 # Of each agency's backups, so many are looked at every night, those not seen for longest first.
 CHECKED_A_NIGHT = 500
 
@@ -27,16 +30,39 @@ CHECKED_A_NIGHT = 500
 def sweep() -> None:
     """One round over all agencies that have something open, one transaction each."""
     leases = sweeping.tick(real_now=real_now(), every=SWEEP_SECONDS)
-    for agency_id in due_agencies("sweep"):
-        try:
-            with agency_scope(agency_id):
-                sweeping.sweep(agency_id=agency_id, now=now(), real_now=real_now(), leases=leases)
-        except DatabaseError:
-            # One agency's trouble is not the others'; the next round tries again.
-            log.exception("sweep of agency %s failed", agency_id)
+    due = due_agencies("sweep")
+    random.shuffle(due)  # nobody is always last
+    for agency_id in due:
+        _sweep(agency_id, leases=leases)
 
 
-@shared_task(name="clearing.keep_backups", ignore_result=True)
+@shared_task(name="clearing.sweep_agency", ignore_result=True)
+def sweep_agency(agency_id: int) -> None:
+    """One agency, because something happened there; the timer's round comes all the same."""
+    _sweep(agency_id, leases=sweeping.may_take_leases(real_now=real_now(), every=SWEEP_SECONDS))
+
+
+def _sweep(agency_id: int, *, leases: bool) -> None:
+    try:
+        with agency_scope(agency_id):
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT set_config('lock_timeout', %s, true),"
+                    " set_config('statement_timeout', %s, true)",
+                    [str(_LOCK_MS), str(_STATEMENT_MS)],
+                )
+            sweeping.sweep(agency_id=agency_id, now=now(), real_now=real_now(), leases=leases)
+    except DatabaseError:
+        # One agency's trouble is not the others'; the next round tries again.
+        log.exception("sweep of agency %s failed", agency_id)
+
+
+@shared_task(
+    name="clearing.keep_backups",
+    ignore_result=True,
+    soft_time_limit=3 * 3600,
+    time_limit=3 * 3600 + 600,
+)
 def keep_backups() -> None:
     """Every night: delete what is past its time and not held, and look at some of the rest."""
     for agency_id in every_agency():

@@ -20,10 +20,19 @@ app = Celery("qingka")
 app.conf.update(
     broker_url=transport_url(settings.REDIS_URL),
     broker_use_ssl=tls_options(settings.REDIS_URL),
-    broker_transport_options={"global_keyprefix": settings.SERVER_KEY_PREFIX},
+    # A broker that is away is noticed; a message is waited for a second at a time.
+    broker_transport_options={
+        "global_keyprefix": settings.SERVER_KEY_PREFIX,
+        "socket_connect_timeout": 5,
+        "socket_timeout": 30,
+    },
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     task_ignore_result=True,
+    # Of a task that has none of its own; a pool of threads cannot end one, there the limits of its
+    # database statements (roles.sql), mails and broker calls do.
+    task_soft_time_limit=120,
+    task_time_limit=180,
     task_serializer="json",
     accept_content=["json"],
     worker_prefetch_multiplier=1,

@@ -34,3 +34,10 @@ ALTER ROLE qingka_lookup
 -- A migration hands functions over: ALTER FUNCTION … OWNER TO qingka_lookup. For that the owner
 -- must be able to become qingka_lookup (SET); its rights in daily work (INHERIT) it does not need.
 GRANT qingka_lookup TO qingka_owner WITH INHERIT FALSE, SET TRUE, ADMIN FALSE;
+
+-- No question of the server waits for ever: neither for its answer, nor for a lock, nor does a
+-- transaction that nobody goes on with keep its locks. They belong to the role, so that connections
+-- of a pool have them too.
+ALTER ROLE qingka_app SET statement_timeout = '60s';
+ALTER ROLE qingka_app SET lock_timeout = '30s';
+ALTER ROLE qingka_app SET idle_in_transaction_session_timeout = '5min';

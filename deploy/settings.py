@@ -48,6 +48,17 @@ def env_float(name: str, default: str) -> float:
         raise ImproperlyConfigured(f"环境变量 {name} 应为数字, 现为 {value!r}") from None
 
 
+#: A database that is away is noticed: when connecting, and in the middle of a question. How long a
+#: question may take is the role's own limit (``roles.sql``).
+CONNECTION_LIMITS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+
+
 def database(name: str) -> dict[str, Any]:
     """A database from a libpq address (URL or key=value form), sockets included."""
     try:
@@ -65,7 +76,7 @@ def database(name: str) -> dict[str, Any]:
         "CONN_HEALTH_CHECKS": True,
         # Server-side cursors and session settings do not survive PgBouncer in transaction mode.
         "DISABLE_SERVER_SIDE_CURSORS": True,
-        "OPTIONS": parts,
+        "OPTIONS": {**CONNECTION_LIMITS, **parts},
     }
 
 

@@ -108,6 +108,7 @@ def batch_start(
     for run in plan.joined:
         _join(batch, run, intent)
     bell.ring(batch.agency_id)
+    bell.wake_sweeper(batch.agency_id)
     return BatchStarted(batch, len(plan.fresh), len(plan.joined), plan.skipped)
 
 
@@ -228,6 +229,7 @@ def run_cancel(*, run_id: int, by: str, now: dt.datetime) -> None:
         run.save(update_fields=["cancel_requested_by"])
     else:
         move(run, RunState.CANCELLED, now=real_now())
+        bell.wake_sweeper(run.agency_id)
     audit.record(
         Action.RUN_CANCELLED,
         run.disk,
@@ -264,6 +266,7 @@ def mark_filed(
         move(run, RunState.QUEUED, now=real_now())
     if rows:
         bell.ring(rows[0].agency_id)
+        bell.wake_sweeper(rows[0].agency_id)
     return FiledMarked(marked, sorted(warned))
 
 
@@ -317,6 +320,7 @@ def enter_by_hand(*, disk_period_id: int, by: str, note: str, now: dt.datetime) 
     row.save(update_fields=["state"])
     if run is not None:
         move(run, RunState.SKIPPED, now=real_now(), code=run.code)
+        bell.wake_sweeper(run.agency_id)
     audit.record(
         Action.PERIOD_BY_HAND,
         row.disk,

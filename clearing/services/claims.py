@@ -11,6 +11,7 @@ from django.db import transaction
 
 from agency import audit
 from agency.choices import Action, ClearPolicy
+from clearing import bell
 from clearing.choices import By, EvidenceKind, Intent
 from clearing.models import Attempt, DiskPeriod, Evidence, Run
 from clearing.periods import is_due
@@ -43,7 +44,8 @@ def presence(
     """Take a presence report; wakes what waited for these disks. ``now`` is real time.
 
     Returns how many runs the machine may start now."""
-    presence_note(machine=machine, slots=slots, version=version, now=now)
+    if presence_note(machine=machine, slots=slots, version=version, now=now):
+        bell.wake_sweeper(machine.agency_id)
     here = present_slots(now).filter(machine=machine).values("device_no")
     woken = (
         Run.objects.select_for_update(skip_locked=True, of=("self",))

@@ -184,6 +184,7 @@ def release(
         data={"run": run_id, "state": held.run.state, "detail": detail[:100]},
     )
     bell.ring(held.run.agency_id)
+    bell.wake_sweeper(held.run.agency_id)
     return RunState(held.run.state)
 
 
@@ -233,6 +234,7 @@ def _after(held: Held, code: str, now: dt.datetime) -> None:
     note_ended_batches(now=now)
     if run.state == RunState.QUEUED:
         bell.ring(run.agency_id)
+    bell.wake_sweeper(run.agency_id)
 
 
 def note_ended_batches(*, now: dt.datetime) -> None:

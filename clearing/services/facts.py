@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clearing import bell
 from clearing.choices import EvidenceKind, FilingState, Stage
 from clearing.models import Attempt, DiskPeriod, Evidence, Run, StageResult
 from clearing.periods import note_answer, note_read, parse_controls, period_row
@@ -234,6 +235,8 @@ def _pin(held: Held, fact: Fact, now: dt.datetime) -> None:
         Attempt.objects.filter(pk=held.attempt.pk).update(pin_generation=generation)
         held.attempt.pin_generation = generation
     held.disk.refresh_from_db()
+    if held.run.state != RunState.CLAIMED:  # what came late may be what another run waits for
+        bell.wake_sweeper(held.run.agency_id)
 
 
 def _locked_row(disk: TaxDisk, period: str) -> DiskPeriod:

@@ -15,6 +15,7 @@ from django.db import transaction
 
 from agency import audit
 from agency.choices import Action
+from clearing import bell
 from clearing.choices import EvidenceKind, Intent, PeriodState, Stage
 from clearing.models import Attempt, Backup, DiskPeriod, Evidence, Hold, Run
 from clearing.outcomes import quiet_for
@@ -70,6 +71,12 @@ def lives(held: Held, now: dt.datetime) -> bool:
     )
 
 
+def _lease_lost(held: Held) -> Grant:
+    """Nothing more is permitted to this claim; whose run it is now, the sweeper looks at once."""
+    bell.wake_sweeper(held.run.agency_id)
+    return Grant(denial=Denial.LEASE_LOST)
+
+
 @transaction.atomic
 def intend(
     *,
@@ -101,6 +108,8 @@ def intend(
     ):
         denial = Denial.PIN_HELD
     if denial is not None:
+        if denial == Denial.LEASE_LOST:
+            _lease_lost(held)
         audit.record(
             Action.RUN_DENIED,
             held.disk,
@@ -203,7 +212,7 @@ def keep(
     held = hold(machine, run_id, attempt_key)
     take(held, facts, now=real_now)
     if not lives(held, real_now):
-        return Grant(denial=Denial.LEASE_LOST)
+        return _lease_lost(held)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise Failure(Code.BACKUP_FAILED, detail="sha256")
     name, digest = keep_backup(held.disk, content)
@@ -240,7 +249,7 @@ def renew(*, machine: Machine, run_id: int, attempt_key: uuid.UUID, real_now: dt
     if machine.revoked_at is not None:
         return Grant(denial=Denial.REVOKED)
     if not lives(held, real_now):
-        return Grant(denial=Denial.LEASE_LOST)
+        return _lease_lost(held)
     seconds = limits_now().lease
     until = real_now + dt.timedelta(seconds=seconds)
     if held.run.lease_until is None or held.run.lease_until < until:

@@ -45,6 +45,7 @@ def hold(*, disk_ids: Iterable[int], note: str, by: str, real_now: dt.datetime) 
         audit.record(
             Action.DISK_HELD, disk, company_id=disk.company_id, data={"note": note.strip()[:200]}
         )
+        bell.wake_sweeper(disk.agency_id)
     return changed
 
 
@@ -65,6 +66,7 @@ def release_hold(*, disk_ids: Iterable[int], by: str, real_now: dt.datetime) -> 
             move(run, RunState.QUEUED, now=real_now)
         audit.record(Action.DISK_RELEASED, disk, company_id=disk.company_id)
         bell.ring(disk.agency_id)
+        bell.wake_sweeper(disk.agency_id)
     return changed
 
 

@@ -92,6 +92,7 @@ def open_pause(
         row,
         data={"cause": cause.value, "failures": row.failures, "note": row.note},
     )
+    bell.wake_sweeper(row.agency_id)
 
 
 def _probed(row: BureauPause, *, down: bool, now: dt.datetime) -> None:
@@ -123,7 +124,7 @@ def close_pause(row: BureauPause, *, now: dt.datetime, by: str = "", note: str =
     )
     Run.objects.filter(pk__in=list(waiting)).update(next_try_at=now)
     audit.record(Action.BUREAU_RESUMED, row, data={"cause": cause, "by": by, "note": note[:200]})
-    bell.ring(row.agency_id)
+    bell.wake_sweeper(row.agency_id)
 
 
 # -- by hand ------------------------------------------------------------------------------------
@@ -165,6 +166,7 @@ def bureau_resume(*, address: str, note: str, by: str, now: dt.datetime) -> bool
         row.paused_by, row.note, row.next_probe_at = "", "", now
         row.save()
         audit.record(Action.BUREAU_RESUMED, row, data={"cause": "", "by": by, "probe": True})
+        bell.wake_sweeper(row.agency_id)
         return False
     close_pause(row, now=now, by=by, note=note.strip())
     return True

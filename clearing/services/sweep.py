@@ -27,6 +27,10 @@ from devices.selectors import PRESENCE_AGE, present_slots
 JOB = "sweep"
 
 
+def _is_gap(since: dt.timedelta, every: float) -> bool:
+    return since > dt.timedelta(seconds=max(3 * every, 5))
+
+
 @transaction.atomic
 def tick(*, real_now: dt.datetime, every: float) -> bool:
     """Note that the sweeper came round; whether it may take leases for over this time."""
@@ -36,10 +40,18 @@ def tick(*, real_now: dt.datetime, every: float) -> bool:
         row = Tick.objects.get_or_create(
             job=JOB, defaults={"at": real_now, "patient_until": real_now + lease}
         )[0]
-    elif real_now - row.at > dt.timedelta(seconds=max(3 * every, 5)):
+    elif _is_gap(real_now - row.at, every):
         row.patient_until = real_now + lease
     row.at = real_now
     row.save()
+    return row.patient_until is None or row.patient_until <= real_now
+
+
+def may_take_leases(*, real_now: dt.datetime, every: float) -> bool:
+    """The same of a round that does not come from the timer: only while the timer comes round."""
+    row = Tick.objects.filter(job=JOB).first()
+    if row is None or _is_gap(real_now - row.at, every):
+        return False
     return row.patient_until is None or row.patient_until <= real_now
 
 

@@ -45,4 +45,5 @@ def run_start_waiting(*, disk_id: int, real_now: dt.datetime) -> Run:
         run.save(update_fields=["priority"])
     audit.record(Action.RUN_WALK_IN, disk, company_id=disk.company_id, data={"run": run.pk})
     bell.ring(run.agency_id)
+    bell.wake_sweeper(run.agency_id)
     return run

@@ -45,7 +45,12 @@ def make_app(config: MachineConfig, runner: Runner) -> Celery:
         broker_use_ssl=tls_options(config.broker),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options={"global_keyprefix": config.prefix},
+        # A broker that is away is noticed; a message is waited for a second at a time.
+        broker_transport_options={
+            "global_keyprefix": config.prefix,
+            "socket_connect_timeout": 5,
+            "socket_timeout": 30,
+        },
     )
 
     @app.task(name=BELL_TASK, shared=False)

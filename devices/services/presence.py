@@ -13,7 +13,7 @@ from agency.choices import Action
 from devices.alarms import Alarm, alarms_among
 from devices.choices import AlarmKind
 from devices.models import Machine, Slot, TaxDisk
-from devices.selectors import fresh_slots
+from devices.selectors import PRESENCE_AGE, fresh_slots
 
 _ALARM_ACTIONS = {
     AlarmKind.TAX_ID: Action.DISK_ALARM_TAX_ID,
@@ -36,8 +36,9 @@ class SlotReport:
 @transaction.atomic
 def presence_note(
     *, machine: Machine, slots: Sequence[SlotReport], version: str, now: dt.datetime
-) -> None:
-    """Replace what is known of the machine's slots by its report; ``now`` is real time.
+) -> bool:
+    """Replace what is known of the machine's slots by its report; ``now`` is real time. Returns
+    whether it tells anything new: another disk somewhere, or a machine that was away.
 
     A disk without a known number is bound when its tax id leaves no choice (:func:`_bind`). An
     alarm enters the trail when it first appears, not with every report."""
@@ -80,6 +81,12 @@ def presence_note(
     Machine.objects.filter(pk=machine.pk).update(seen_at=now, version=version[:20])
     _bind([report for report in slots if report.device_no and report.tax_id])
     _note_alarms(machine, now)
+    away = machine.seen_at is None or machine.seen_at < now - PRESENCE_AGE
+    return away or {_told(slot) for slot in old.values()} != {_told(report) for report in slots}
+
+
+def _told(slot: Slot | SlotReport) -> tuple[str, str, str]:
+    return slot.name, slot.device_no, slot.problem
 
 
 def _bind(reports: Sequence[SlotReport]) -> None:

@@ -158,3 +158,15 @@ def test_the_sql_files_need_nothing_but_psql() -> None:
         text = (Path(__file__).resolve().parents[2] / "deploy" / name).read_text(encoding="utf-8")
         statements = [line for line in text.splitlines() if not line.startswith("--")]
         assert not [line for line in statements if line.startswith("\\") or "{" in line]
+
+
+def test_no_question_of_the_app_waits_for_ever(app: psycopg.Connection[Any]) -> None:
+    limits = {
+        name: app.execute("SELECT current_setting(%s)", [name]).fetchone()
+        for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+    }
+    assert limits == {
+        "statement_timeout": ("1min",),
+        "lock_timeout": ("30s",),
+        "idle_in_transaction_session_timeout": ("5min",),
+    }
