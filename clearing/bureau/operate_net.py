@@ -75,7 +75,8 @@ class OperateNetTransport(httpx.BaseTransport):
         self._component = url.copy_with(path=operate_net.PATH)
         self._disk = disk
         self._password = certificate_password
-        self._inner = inner or httpx.HTTPTransport(trust_env=False)
+        # No certificates are read where none are used.
+        self._inner = inner or httpx.HTTPTransport(trust_env=False, verify=url.scheme != "http")
         self._refused: Failure | None = None
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

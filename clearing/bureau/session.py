@@ -40,7 +40,7 @@ class BureauSession(Bureau):
         self._disk = disk
         self._seconds = timeout_seconds
         self._owns_client = client is None
-        self._client = exchange.new_client() if client is None else client
+        self._client = exchange.new_client(address_url) if client is None else client
 
     def report(self, package: ReportPackage) -> Mapping[str, str]:
         """WLCB. The evidence: ``code``, ``text``, ``serial`` (empty where none is given)."""

@@ -107,7 +107,7 @@ class Gates:
             with real(watch, name, limit, writes=writes):
                 yield
 
-        _put(Watch, "call", call)
+        put(Watch, "call", call)
 
     def _at_card(self) -> None:
         real, gates = RackChannel.transmit, self
@@ -128,7 +128,7 @@ class Gates:
                 changes=changes_card(apdu),
             )
 
-        _put(RackChannel, "transmit", transmit)
+        put(RackChannel, "transmit", transmit)
 
     def _at_component(self) -> None:
         real, gates = HttpTransport.operate, self
@@ -148,7 +148,7 @@ class Gates:
                 changes=operation.changes,
             )
 
-        _put(HttpTransport, "operate", operate)
+        put(HttpTransport, "operate", operate)
 
     def _at_bureau(self) -> None:
         real, gates = exchange.post, self
@@ -171,7 +171,7 @@ class Gates:
                 changes=acts,
             )
 
-        _put(exchange, "post", post)
+        put(exchange, "post", post)
 
     def _at_server(self) -> None:
         gate_server(self.strike)
@@ -199,10 +199,11 @@ def gate_server(strike: Callable[..., Json]) -> None:
             changes=True,
         )
 
-    _put(ServerClient, "_post", post)
+    put(ServerClient, "_post", post)
 
 
-def _put(where: Any, name: str, what: Any) -> None:
+def put(where: Any, name: str, what: Any) -> None:
+    """Have ``what`` stand there, in this process."""
     setattr(where, name, what)
 
 

@@ -3,26 +3,37 @@
     python -m deploy.faultwalk.machine --config FILE PLANS
 
 The real worker (:func:`clearing.worker.serve.serve`); its children are those of
-:mod:`deploy.faultwalk.child`, and its own call that a run begins with, the claim, has a gate.
+:mod:`deploy.faultwalk.child`, forked by a :mod:`deploy.faultwalk.nursery`, and its own call that a
+run begins with, the claim, has a gate.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from clearing.worker import overseer, probe, prober
 from clearing.worker.client import Json
 from clearing.worker.config import load
 from clearing.worker.durable import locked, private_dir
 from clearing.worker.serve import serve
-from deploy.faultwalk.child import gate_server
+from deploy.faultwalk import child
+from deploy.faultwalk.child import gate_server, put
+from deploy.faultwalk.nursery import Nursery
 from deploy.faultwalk.plan import CLAIM, Plan, Way
+
+_CHILD, _PROBE = "deploy.faultwalk.child", "clearing.worker.probe"
+#: What these read only where it is needed.
+_READ_LATER = ("clearing.bureau.operate_net", "devices.drivers.component", "httpcore")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("plans", type=Path)
     options = parser.parse_args(arguments)
+    _fork_from_here()
     config = load(options.config)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -38,8 +50,18 @@ def main(arguments: list[str] | None = None) -> int:
     with locked(config.data_dir / "worker.lock") as ours:
         if not ours:
             return 2
-        serve(config, command=(sys.executable, "-m", "deploy.faultwalk.child", str(options.plans)))
+        serve(config, command=(sys.executable, "-m", _CHILD, str(options.plans)))
     return 0
+
+
+def _fork_from_here() -> None:
+    """Before the first thread, and before this process has a gate."""
+    for name in _READ_LATER:
+        importlib.import_module(name)
+    nursery = Nursery({_CHILD: child.main, _PROBE: lambda _: probe.main()})
+    forking = SimpleNamespace(**{**vars(subprocess), "Popen": nursery.popen})
+    for starter in (overseer, prober):
+        put(starter, "subprocess", forking)
 
 
 class _Claims:

@@ -50,7 +50,10 @@ class HttpTransport:
             raise Failure(Code.MACHINE_FAULT, detail=N_("组件地址不正确"))
         self._url = url if url.path not in ("", "/") else url.copy_with(path=PATH)
         self._owns_client = client is None
-        self._client = client or httpx.Client(trust_env=False, follow_redirects=False)
+        # No certificates are read where none are used.
+        self._client = client or httpx.Client(
+            trust_env=False, follow_redirects=False, verify=url.scheme != "http"
+        )
 
     @property
     def address(self) -> str:
