@@ -257,6 +257,54 @@ class TestDoubt:
         disk.after["clear"] = gone
         assert play().end == End.UNKNOWN
 
+    def test_a_disk_of_several_types_goes_on_with_the_next_once_the_doubt_is_read_away(
+        self, play: Play, disk: FakeDisk, bureau: FakeBureau, ledger: FakeLedger
+    ) -> None:
+        self.reported_types(disk, bureau)
+        disk.after["clear"] = once(Code.NO_ANSWER, outcome_unknown=True)
+        assert play() == Outcome(End.DONE)
+        assert disk.writes == ["clear 004 2026-10", "clear 007 2026-10"]
+        # Nothing of the next type before the disk was read, nor before a backup newer than that.
+        assert ledger.log == [
+            "read",
+            "backup 2026-10",
+            "granted clear 004 2026-10",
+            "read",
+            "backup 2026-10",
+            "granted clear 007 2026-10",
+            "read",
+        ]
+        assert bureau.confirmed == {"004 2026-10", "007 2026-10"}
+
+    def test_a_disk_of_several_types_stops_at_one_that_did_not_take_effect(
+        self, play: Play, disk: FakeDisk, bureau: FakeBureau, ledger: FakeLedger
+    ) -> None:
+        self.reported_types(disk, bureau)
+        disk.before["clear"] = once(Code.NO_ANSWER, outcome_unknown=True)
+        outcome = play()
+        assert (outcome.end, outcome.code) == (End.WAITING, Code.NO_ANSWER)
+        assert disk.writes == []
+        assert "granted clear 007 2026-10" not in ledger.log
+        assert bureau.confirmed == set()
+
+    def test_a_disk_of_several_types_stops_at_one_that_nobody_can_read(
+        self, play: Play, disk: FakeDisk, bureau: FakeBureau
+    ) -> None:
+        def gone() -> None:
+            disk.before["read"] = raising(Code.DISK_ABSENT)
+            raise Failure(Code.NO_ANSWER, outcome_unknown=True)
+
+        self.reported_types(disk, bureau)
+        disk.after["clear"] = gone
+        assert play().end == End.UNKNOWN
+        assert disk.writes == ["clear 004 2026-10"]
+        assert bureau.confirmed == set()
+
+    @staticmethod
+    def reported_types(disk: FakeDisk, bureau: FakeBureau) -> None:
+        disk.types, disk.reported = ("004", "007"), PERIOD
+        bureau.reported |= {"004 2026-10", "007 2026-10"}
+
     def test_a_failed_report_is_settled_only_after_a_read(
         self, play: Play, disk: FakeDisk, ledger: FakeLedger
     ) -> None:

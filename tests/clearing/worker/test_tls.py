@@ -1,4 +1,4 @@
-"""A machine says nothing to a server or broker whose certificate nobody vouches for."""
+"""A machine says nothing to a server, broker or bureau whose certificate nobody vouches for."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from kombu.exceptions import OperationalError
 
+from clearing.bureau.port import DiskAddress
+from clearing.bureau.session import BureauSession
 from clearing.worker.app import make_app
 from clearing.worker.client import ServerClient, Unreachable
 from clearing.worker.config import MachineConfig
 from clearing.worker.runner import Runner
+from devices.protocol.failures import Code, Failure
+from devices.protocol.month import Month
 
 
 @dataclass
@@ -102,6 +106,23 @@ def test_the_token_is_not_told_to_a_server_with_a_certificate_of_its_own(
     ):
         client.greet(within=1)
     assert impostor.told == b""
+
+
+@pytest.mark.parametrize("scheme", ["https", "HTTPS"])
+def test_nothing_is_told_to_a_bureau_with_a_certificate_of_its_own(
+    impostor: Impostor, scheme: str
+) -> None:
+    address = f"{scheme}://127.0.0.1:{impostor.port}/"
+    disk = DiskAddress("661900000001", "91420100MA00000017", 0)
+    session = BureauSession(address, disk, timeout_seconds=10)
+    try:
+        with pytest.raises(Failure) as refused:
+            session.status(Month(2026, 10))
+    finally:
+        session.close()
+    assert refused.value.code == Code.BUREAU_UNREACHABLE
+    assert impostor.told == b""
+    assert impostor.refused
 
 
 def test_the_password_is_not_told_to_a_broker_with_a_certificate_of_its_own(
