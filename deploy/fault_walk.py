@@ -8,6 +8,11 @@ First every path is run once without a fault: the calls it makes are the places,
 them. Then each place is struck in each way, on a disk of its own, in rounds of one stack each: real
 PostgreSQL, Valkey, server, racks, bureau and worker processes. The system is left to recover, and
 the judge looks at disks, bureau and tables. Ends with 0 only where nothing is violated.
+
+What keeps it short, and leaves nothing out: limits and leases are scaled by one factor, which is
+printed; two rounds are under way at a time, so that one starts and ends while the other works;
+those that only wait (a hang, a stall) are spread among those that compute; and the process of a run
+is forked, not read from its files anew (:mod:`deploy.faultwalk.nursery`).
 """
 
 from __future__ import annotations
@@ -20,18 +25,26 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from deploy.faultwalk.paths import all_paths
-from deploy.faultwalk.plan import CLAIM, FIVE, OF_MACHINE
+from deploy.faultwalk.plan import CLAIM, FIVE, OF_MACHINE, Way
 from deploy.faultwalk.round import TIME_FACTOR
 
 Wanted = tuple[str, str, str]
 Result = dict[str, Any]
 
-_ROUND = 400
-_SHARED = 4
+#: A round has at most so many runs: the numbers of simulated disks are short.
+_ROUND = 700
+_AT_ONCE = 2
+#: Machines of each round that runs share, and such as are killed themselves.
+_SHARED = _ALONE = 4
+#: These wait for a time limit or a lease.
+_WAITING = (Way.HANG, Way.STALLED)
+#: The part of a round in which they begin.
+_EARLY = 0.75
 #: Driver calls that change a disk: every command in them is a place of its own.
 _CHANGING = ("report", "clear")
 #: Where the whole worker is killed, too: around everything that lasts.
@@ -66,29 +79,46 @@ def all_faults(clean: Iterable[Result], *, thorough: bool) -> list[Wanted]:
     return found
 
 
+def mixed(wanted: Sequence[Wanted]) -> list[Wanted]:
+    """Those that only wait, evenly among the others: the processors always have something to do,
+    and nobody's wait is left for the end."""
+    waiting = [each for each in wanted if each[2] in _WAITING]
+    others = [each for each in wanted if each[2] not in _WAITING]
+    at = [(_EARLY * number / len(waiting), each) for number, each in enumerate(waiting)]
+    at += [(number / len(others), each) for number, each in enumerate(others)]
+    return [each for _, each in sorted(at, key=lambda placed: placed[0])]
+
+
 def play(wanted: Sequence[Wanted], options: argparse.Namespace, what: str) -> list[Result]:
     """Run them in rounds. Raises SystemExit for a round that did not come to its end."""
-    found: list[Result] = []
-    # Who only waits goes first, so that the others need not wait for it.
-    ordered = sorted(wanted, key=lambda each: each[2] != "hang")
-    rounds = [ordered[at : at + _ROUND] for at in range(0, len(ordered), _ROUND)]
-    for number, these in enumerate(rounds, 1):
-        with tempfile.TemporaryDirectory(prefix="qingka-walk-") as folder:
-            root = Path(options.keep or folder) / f"{what}-{number}"
-            root.mkdir(parents=True, mode=0o700)
-            found += _round(root, these, options, f"{what} {number}/{len(rounds)}", len(found))
-    return found
+    ordered = mixed(wanted)
+    count = max(1, -(-len(ordered) // _ROUND))
+    at_once = min(count, _AT_ONCE)
+    parallel = max(1, options.jobs // _SHARED // at_once)
+    with (
+        tempfile.TemporaryDirectory(prefix="qingka-walk-") as folder,
+        ThreadPoolExecutor(at_once) as together,
+    ):
+        root = Path(options.keep or folder)
+        rounds = [
+            together.submit(
+                _round,
+                root / f"{what}-{number + 1}",
+                ordered[number::count],
+                ["--parallel", str(parallel), "--time-factor", str(options.time_factor)],
+                f"{what} {number + 1}/{count}",
+            )
+            for number in range(count)
+        ]
+        return [result for each in rounds for result in each.result()]
 
 
-def _round(
-    root: Path, these: Sequence[Wanted], options: argparse.Namespace, what: str, before: int
-) -> list[Result]:
-    command = [sys.executable, "-m", "deploy.faultwalk.round", "--root", str(root)]
-    command += ["--parallel", str(max(1, options.jobs // _SHARED)), "--shared", str(_SHARED)]
+def _round(root: Path, these: Sequence[Wanted], size: Sequence[str], what: str) -> list[Result]:
+    root.mkdir(parents=True, mode=0o700)
+    command = [sys.executable, "-m", "deploy.faultwalk.round", "--root", str(root), *size]
+    command += ["--shared", str(_SHARED), "--alone", str(_ALONE)]
     found, told = [], 0.0
-    with subprocess.Popen(
-        [*command, "--alone", str(_SHARED)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None and process.stdout is not None  # noqa: S101 - pipes
         process.stdin.write(json.dumps(these).encode())
         process.stdin.close()
@@ -100,7 +130,7 @@ def _round(
                 told = time.monotonic()
                 print(f"  {what}: {said['ended']}/{len(these)}", file=sys.stderr, flush=True)
     if process.returncode or len(found) < len(these):
-        raise SystemExit(f"fault-walk: {what} ended with {process.returncode} after {before}")
+        raise SystemExit(f"fault-walk: {what} ended with {process.returncode}")
     return found
 
 
@@ -118,13 +148,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", type=_parse_key, action="append", metavar="KEY")
     parser.add_argument("--sample", type=int, metavar="N", help="only so many, drawn by the seed")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=8, help="runs at a time (default: 8)")
+    parser.add_argument("--jobs", type=int, default=24, help="runs at a time (default: 24)")
+    parser.add_argument(
+        "--time-factor",
+        type=float,
+        default=TIME_FACTOR,
+        metavar="F",
+        help=f"on every limit and lease of an order (default: {TIME_FACTOR})",
+    )
     parser.add_argument("--thorough", action="store_true", help="every command of a reading call")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the run folders there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every result there")
     options = parser.parse_args(arguments)
     start = time.monotonic()
-    print(f"time factor {TIME_FACTOR}: on every limit and lease of an order", flush=True)
+    print(f"time factor {options.time_factor}: on every limit and lease of an order", flush=True)
     results: list[Result] = []
     faults: list[Wanted] = options.only or []
     if not faults:

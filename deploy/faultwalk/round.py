@@ -1,6 +1,6 @@
 """One round of a walk: a stack of real processes, its scenarios, and the judge over all of them.
 
-    python -m deploy.faultwalk.round --root DIR --parallel N --shared N --alone N < SCENARIOS
+    python -m deploy.faultwalk.round --root DIR [--parallel N …] < SCENARIOS
 
 A process of its own, because Django knows one database. Standard input: a JSON list of [path,
 place, way], place and way empty for none. Standard output: JSON lines, progress and then one result
@@ -55,7 +55,7 @@ def run_round(root: Path, wanted: Sequence[Sequence[str]], options: argparse.Nam
         root,
         machines=sorted({each.machine for each in those}),
         prepare=(MIGRATE,),
-        limits_scale=TIME_FACTOR,
+        limits_scale=options.time_factor,
         clock_offset=play.offset,
         durable=False,
         restarts=10 * len(those),
@@ -127,6 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--parallel", type=int, default=4)
     parser.add_argument("--shared", type=int, default=4)
     parser.add_argument("--alone", type=int, default=4)
+    parser.add_argument("--time-factor", type=float, default=TIME_FACTOR)
     options = parser.parse_args(arguments)
     run_round(options.root, json.load(sys.stdin), options)
     return 0

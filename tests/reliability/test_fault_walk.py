@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from deploy.demonstration.child import ROOT
-from deploy.fault_walk import all_faults, places_of
-from deploy.faultwalk.plan import Plan, Step, Way, struck, trace, write_plan
+from deploy.fault_walk import all_faults, mixed, places_of
+from deploy.faultwalk.plan import FIVE, Plan, Step, Way, struck, trace, write_plan
 from tests.reliability.mutants import MUTANTS, environment
 
 #: One of each boundary: the card and its PIN, a component, the bureau, the server, the claim.
@@ -79,3 +79,12 @@ def test_every_place_is_struck_in_every_way() -> None:
     result = {"key": "ukey/types", "places": ["server.settle#1", "bureau.QLJS#1"]}
     faults = all_faults([result], thorough=False)
     assert len(faults) == len(set(faults)) == 10
+
+
+def test_those_that_wait_are_spread_among_the_others_and_begin_before_the_end() -> None:
+    wanted = [("ukey/fresh", f"bureau.QLJS#{n}", way) for n in range(40) for way in FIVE]
+    ordered = mixed(wanted)
+    waits = [way == Way.HANG for _, _, way in ordered]
+    assert sorted(ordered) == sorted(wanted)
+    assert any(waits[:20]) and any(waits[100:120]) and not any(waits[-20:])
+    assert not any(all(waits[at : at + 3]) for at in range(len(waits)))
