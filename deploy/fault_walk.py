@@ -131,6 +131,8 @@ def _round(root: Path, these: Sequence[Wanted], size: Sequence[str], what: str) 
                 print(f"  {what}: {said['ended']}/{len(these)}", file=sys.stderr, flush=True)
     if process.returncode or len(found) < len(these):
         raise SystemExit(f"fault-walk: {what} ended with {process.returncode}")
+    wrong = [result["key"] for result in found if result["violations"]]
+    print(f"  {what}: {len(found)} runs, violations in {wrong}", file=sys.stderr, flush=True)
     return found
 
 
