@@ -18,7 +18,16 @@ from django.http import Http404
 from django.utils.translation import gettext as _
 
 from agency.choices import Act, Role
-from agency.models import Assignment, ClientLink, Company, Cover, Invitation, Membership
+from agency.models import (
+    Assignment,
+    ClientLink,
+    Company,
+    Cover,
+    Invitation,
+    Membership,
+    SupportSession,
+    User,
+)
 from agency.tenancy import lookup_function
 
 MEMBERSHIPS_SQL = lookup_function(
@@ -80,7 +89,7 @@ _LEAD = _STAFF | {
     Act.KEEP_BACKUPS,
 }
 RIGHTS: dict[Role, frozenset[Act]] = {
-    Role.OWNER: _LEAD | {Act.EXPORT_AUDIT, Act.MEMBERS},
+    Role.OWNER: _LEAD | {Act.EXPORT_AUDIT, Act.MEMBERS, Act.SUPPORT_CONSENT},
     Role.SUPERVISOR: _LEAD,
     Role.BOOKKEEPER: _STAFF,
     Role.FRONT_DESK: frozenset({Act.SEE, Act.START_WAITING, Act.CUSTODY}),
@@ -115,6 +124,11 @@ def memberships_of(user_id: int) -> list[tuple[int, int, Role]]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT * FROM memberships_of(%s)", [user_id])
         return [(agency, member, Role(role)) for agency, member, role in cursor.fetchall()]
+
+
+def is_operator(user: User) -> bool:
+    """The platform's operator (平台运维): staff who belong to no agency. A member never is one."""
+    return user.is_active and user.is_staff and not memberships_of(user.pk)
 
 
 def machine_of(token_hash: bytes) -> tuple[int, int] | None:
@@ -228,6 +242,15 @@ def access_cover(viewer: Viewer, cover_id: int) -> Cover:
     if cover is None:
         raise Http404
     return cover
+
+
+def access_support_session(viewer: Viewer, session_id: int) -> SupportSession:
+    """A support session in the agency; 404 and 403 as always."""
+    require(viewer, Act.SUPPORT_CONSENT)
+    session = SupportSession.objects.filter(pk=session_id).first()
+    if session is None:
+        raise Http404
+    return session
 
 
 def access_client_link(viewer: Viewer, link_id: int) -> ClientLink:

@@ -14,14 +14,15 @@ from allauth.account.adapter import DefaultAccountAdapter
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.mfa.models import Authenticator
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from agency import audit, sealing
-from agency.access import memberships_of
+from agency.access import is_operator, memberships_of
 from agency.audit import Actor
 from agency.choices import Action, ActorKind
 from agency.middleware import SESSION_AGENCY
-from agency.models import Membership
+from agency.models import PLATFORM, Membership, User
 from agency.scope import agency_scope, current_agency_id
 from agency.second_factor import demanded_somewhere
 from agency.throttle import address_of
@@ -58,7 +59,18 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         if memberships:
             request.session[SESSION_AGENCY] = memberships[0][0]
             note_sign_in(*memberships[0][:2])
+        elif is_operator(user):
+            with (
+                agency_scope(PLATFORM),
+                audit.acting(Actor(ActorKind.OPERATOR, user.get_username(), user.pk)),
+            ):
+                audit.record(Action.SIGNED_IN)
         return super().post_login(request, user, **kwargs)
+
+    def get_login_redirect_url(self, request: HttpRequest) -> str:
+        if isinstance(request.user, User) and is_operator(request.user):
+            return reverse("operator:index")
+        return str(super().get_login_redirect_url(request))
 
     def add_message(self, *args: Any, **kwargs: Any) -> None:
         """The pages say what happened, in our words."""
@@ -84,7 +96,7 @@ class SecondFactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]
     error_messages = {
         **DefaultMFAAdapter.error_messages,
         "incorrect_code": _("验证码不对，或刚刚用过。请等下一个验证码再试。"),
-        "cannot_delete_authenticator": _("您所在的机构要求两步验证，不能停用。"),
+        "cannot_delete_authenticator": _("您的账号或所在的机构要求两步验证，不能停用。"),
     }
 
     def encrypt(self, text: str) -> str:

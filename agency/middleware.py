@@ -1,4 +1,5 @@
-"""Runs each view inside its agency's scope: people by session, machines by token.
+"""Runs each view inside its agency's scope: people by session, machines by token, the platform's
+operator inside the platform's own.
 
 A view's failure rolls back what it did; a refusal (403, 404) is recorded afterwards, in a
 transaction of its own, in the chain of the actor's agency.
@@ -23,12 +24,13 @@ from agency.access import Viewer, covering, machine_of, memberships_of
 from agency.audit import Actor
 from agency.choices import Act, Action, ActorKind, Role
 from agency.clock import now
-from agency.models import Agency, Membership, User
+from agency.models import PLATFORM, Agency, Membership, User
 from agency.scope import agency_scope
-from agency.second_factor import lacks_second_factor
+from agency.second_factor import has_second_factor, lacks_second_factor
 from agency.throttle import address_of
 
 SESSION_AGENCY = "agency"
+OPERATOR_SITE = "operator"
 MACHINE_SCHEME = "Machine "
 
 
@@ -52,6 +54,11 @@ def _name_of(request: HttpRequest) -> str:
     return (match.url_name or "") if match is not None else ""
 
 
+def _on_operator_site(request: HttpRequest) -> bool:
+    match = request.resolver_match
+    return match is not None and match.namespace == OPERATOR_SITE
+
+
 def _to_set_up(request: HttpRequest) -> HttpResponseBase:
     if request.headers.get("HX-Request"):
         return HttpResponseClientRedirect(reverse("mfa_activate_totp"))
@@ -65,7 +72,8 @@ class _RollBack(Exception):
 class AgencyScopeMiddleware:
     """The last middleware: ``process_view`` runs the view, so that its exceptions roll back.
 
-    Sets ``request.viewer`` (a :class:`agency.access.Viewer` or None) and ``request.machine_id``.
+    Sets ``request.viewer`` (a :class:`agency.access.Viewer` or None), ``request.machine_id`` and
+    ``request.operator`` (whether the platform's operator asks, second factor included).
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -74,6 +82,7 @@ class AgencyScopeMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         request.viewer = None  # type: ignore[attr-defined]
         request.machine_id = None  # type: ignore[attr-defined]
+        request.operator = False  # type: ignore[attr-defined]
         return self.get_response(request)
 
     def process_view(
@@ -99,7 +108,7 @@ class AgencyScopeMiddleware:
             return None
         memberships = memberships_of(request.user.pk)
         if not memberships:
-            return None
+            return self._without_agency(request, view, args, kwargs)
         wanted = request.session.get(SESSION_AGENCY)
         agency_id, membership_id, role = next(
             (entry for entry in memberships if entry[0] == wanted), memberships[0]
@@ -108,6 +117,12 @@ class AgencyScopeMiddleware:
         with agency_scope(agency_id):
             name = Membership.objects.get(pk=membership_id).name
             covers = covering(membership_id, now().date()) if role == Role.BOOKKEEPER else ()
+        actor = Actor(ActorKind.USER, name, request.user.pk)
+        if _on_operator_site(request):
+            # No agency and no viewer: the page is the one of an address that does not exist.
+            with audit.acting(actor, request_id=str(uuid.uuid4())):
+                self._record_refusal(request, agency_id, Http404.__name__)
+            raise Http404
         more = frozenset(
             {Act.IMPORT} if role == Role.BOOKKEEPER and agency.bookkeepers_may_import else ()
         )
@@ -116,13 +131,33 @@ class AgencyScopeMiddleware:
             # No viewer: only the way to a second factor and out again, no right to anything.
             if _name_of(request) not in WITHOUT_SECOND_FACTOR:
                 return _to_set_up(request)
-            actor = Actor(ActorKind.USER, name, request.user.pk)
             return self._run(request, agency_id, actor, view, args, kwargs)
         request.viewer = Viewer(  # type: ignore[attr-defined]
             request.user.pk, agency_id, membership_id, role, name, more, covers
         )
-        actor = Actor(ActorKind.USER, name, request.user.pk)
         return self._run(request, agency_id, actor, view, args, kwargs)
+
+    def _without_agency(
+        self,
+        request: HttpRequest,
+        view: Callable[..., HttpResponseBase],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> HttpResponseBase | None:
+        """The platform's operator, or a person who was removed everywhere."""
+        user = request.user
+        if not isinstance(user, User) or not user.is_staff:
+            return None
+        name = _name_of(request)
+        if not has_second_factor(user.pk):
+            if name not in WITHOUT_SECOND_FACTOR:
+                return _to_set_up(request)
+        elif name == "home":
+            return redirect(f"{OPERATOR_SITE}:index")
+        else:
+            request.operator = True  # type: ignore[attr-defined]
+        actor = Actor(ActorKind.OPERATOR, user.get_username(), user.pk)
+        return self._run(request, PLATFORM, actor, view, args, kwargs)
 
     def _run(
         self,

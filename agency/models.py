@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.db import models
@@ -49,6 +51,8 @@ class Agency(models.Model):
     second_factor = models.CharField(
         _("两步验证"), max_length=8, choices=SecondFactor, default=SecondFactor.LEADS
     )
+    # Whether the platform's operator may open a support session; the owner's to say.
+    support_consent = models.BooleanField(_("同意平台支持"), default=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = AgencyManager()
@@ -203,6 +207,43 @@ class ClientLink(TenantModel):
     class Meta:
         verbose_name = _("专属链接")
         indexes = [models.Index(fields=["token_hash"], name="client_link_token")]
+
+
+#: No support session is longer.
+SUPPORT_AT_MOST = dt.timedelta(minutes=60)
+
+
+class SupportSession(TenantModel):
+    """支持会话: for a while the platform's operator may read this agency's data, for a reason."""
+
+    # A plain number and a name, not a foreign key: the row outlives the account.
+    operator_id = models.BigIntegerField()
+    operator_name = models.CharField(_("平台运维"), max_length=100)
+    reason = models.CharField(_("原因"), max_length=200)
+    opened_at = models.DateTimeField(_("开启时间"))
+    expires_at = models.DateTimeField(_("到期时间"))
+    ended_at = models.DateTimeField(_("结束时间"), null=True)
+    ended_by = models.CharField(max_length=100, blank=True)
+
+    class Meta:
+        verbose_name = _("支持会话")
+        constraints = [
+            models.CheckConstraint(condition=~Q(reason=""), name="support_says_why"),
+            models.CheckConstraint(
+                condition=Q(expires_at__gt=F("opened_at"))
+                & Q(expires_at__lte=F("opened_at") + SUPPORT_AT_MOST),
+                name="support_ends_by_itself",
+            ),
+            models.CheckConstraint(
+                condition=Q(ended_at__isnull=True, ended_by="")
+                | (Q(ended_at__isnull=False) & ~Q(ended_by="")),
+                name="support_ended_by_somebody",
+            ),
+        ]
+        indexes = [models.Index(fields=["agency", "expires_at"], name="support_running")]
+
+    def __str__(self) -> str:
+        return self.operator_name
 
 
 class AuditHead(TenantModel):

@@ -87,6 +87,8 @@ def invitation_accept(
     )
     if rows.update(accepted_at=now) != 1:
         raise ServiceError(_("此邀请已用过、已撤回或已过期"))
+    if user.is_staff:
+        raise ServiceError(_("平台运维账号不能加入机构"))
     member = Membership.objects.filter(user=user).first()
     if member is not None and member.active:
         raise ServiceError(_("您已是本机构成员"))

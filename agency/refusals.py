@@ -1,6 +1,8 @@
 """Refusals in the trail: each kind at once, equal ones of a minute counted, in a transaction of
 their own, in the chain of the actor's agency or, where there is none, of the platform.
 
+What may come as often is counted the same way (``counted``): the operator's looks.
+
 What was typed by somebody who is not signed in is never kept: people type passwords into the wrong
 field.
 """
@@ -13,6 +15,7 @@ import json
 from typing import Any
 
 from django.db import connection
+from django.db.models import Model
 
 from agency import audit
 from agency.access import memberships_of
@@ -21,7 +24,7 @@ from agency.choices import Action, ActorKind
 from agency.clock import real_now
 from agency.edge import without_token
 from agency.models import PLATFORM, Membership, RefusalCount, User
-from agency.scope import agency_scope
+from agency.scope import agency_scope, current_agency_id
 from agency.tenancy import lookup_function
 
 NOBODY = Actor(ActorKind.UNKNOWN, "未登录者")
@@ -72,9 +75,16 @@ def _refused(
     chain = PLATFORM if agency_id is None else agency_id
     with agency_scope(chain):
         member = Membership.objects.filter(pk=membership_id).first() if membership_id else None
-        entry = audit.entry(action, member, data=data)
-        if _count(chain, entry) == 1:
-            audit.record(action, member, data=data)
+        counted(action, member, data=data)
+
+
+def counted(action: Action, obj: Model | None = None, *, data: dict[str, Any]) -> None:
+    """Inside a scope: record the first at once, equal ones of its minute when that is over."""
+    agency_id = current_agency_id()
+    if agency_id is None:
+        raise RuntimeError("refusals.counted outside of agency_scope")
+    if _count(agency_id, audit.entry(action, obj, data=data)) == 1:
+        audit.record(action, obj, data=data)
 
 
 def _count(chain: int, entry: dict[str, Any]) -> int:

@@ -9,7 +9,7 @@ from allauth.mfa.models import Authenticator
 
 from agency.access import memberships_of
 from agency.choices import Role, SecondFactor
-from agency.models import Agency
+from agency.models import Agency, User
 
 _LEADS = frozenset({Role.OWNER, Role.SUPERVISOR})
 
@@ -32,7 +32,9 @@ def lacks_second_factor(agency: Agency, role: Role, user_id: int) -> bool:
 
 
 def demanded_somewhere(user_id: int) -> bool:
-    """Some agency of the person demands it: they cannot switch it off."""
+    """Some agency of the person demands it, or the platform: they cannot switch it off."""
+    if User.objects.filter(pk=user_id, is_staff=True).exists():
+        return True
     roles = {agency_id: role for agency_id, _member, role in memberships_of(user_id)}
     agencies = Agency.objects.filter(pk__in=roles)
     return any(demanded(agency, roles[agency.pk]) for agency in agencies)

@@ -48,6 +48,8 @@ def member_add(
             raise ServiceError(" ".join(error.messages)) from None
         user.set_password(password)
         user.save()
+    if user.is_staff:
+        raise ServiceError(_("平台运维账号不能加入机构"))
     if Membership.objects.filter(user=user).exists():
         raise ServiceError(_("%(name)s 已是本机构成员") % {"name": username})
     member = Membership.objects.create(agency=agency, user=user, name=name, role=role)

@@ -6,12 +6,20 @@ Of allauth's pages those are here that are used, under the names it looks for; n
 from allauth.account import views as account
 from allauth.mfa.base import views as mfa
 from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.views import LogoutView
 from django.urls import path
 from django.views.decorators.http import require_http_methods, require_POST
 from django.views.i18n import set_language
 
-from agency.pages import audit, client_links, invitation, members, second_factor, session, sessions
+from agency.pages import (
+    audit,
+    client_links,
+    invitation,
+    members,
+    second_factor,
+    session,
+    sessions,
+    support,
+)
 from agency.pages.proof import recently_proven
 
 proven = recently_proven()
@@ -20,7 +28,7 @@ form = require_http_methods(["GET", "POST"])  # a FormView takes PUT for POST
 urlpatterns = [
     path("login", session.LoginView.as_view(), name="account_login"),
     path("login/code", form(mfa.authenticate), name="mfa_authenticate"),
-    path("logout", LogoutView.as_view(), name="logout"),
+    path("logout", session.LogoutView.as_view(), name="logout"),
     path("again", form(account.reauthenticate), name="account_reauthenticate"),
     path("again/code", form(mfa.reauthenticate), name="mfa_reauthenticate"),
     path("account", sessions.page, name="account"),
@@ -46,6 +54,10 @@ urlpatterns = [
     path("invitations/<int:invitation_id>/revoke", members.revoke, name="invitation-revoke"),
     path("covers", members.cover, name="cover"),
     path("covers/<int:cover_id>/end", members.cover_end, name="cover-end"),
+    path("support", support.page, name="support"),
+    path("support/allow", support.allow, name="support-allow"),
+    path("support/withdraw", support.withdraw, name="support-withdraw"),
+    path("support/<int:session_id>/end", support.end, name="support-end"),
     path("companies/<int:company_id>/links", client_links.index, name="client-links"),
     path("client-links/<int:link_id>/revoke", client_links.revoke, name="client-link-revoke"),
     path("c/<str:token>", client_links.enter, name="client-enter"),

@@ -159,6 +159,7 @@ INSTALLED_APPS = [
     "django_htmx",
     "rest_framework",
     "agency",  # before allauth: its templates are ours
+    "django.contrib.admin.apps.SimpleAdminConfig",  # after agency, for the same reason
     "allauth",
     "allauth.account",
     "allauth.mfa",

@@ -12,7 +12,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext_lazy as _
 
-from agency import clock
+from agency import clock, support
 from agency.access import Viewer
 from agency.choices import Act, Role
 from agency.selectors import agencies_of
@@ -67,11 +67,16 @@ def site(request: HttpRequest) -> dict[str, Any]:
     """The context processor named in the settings; asks the database only where a page looks."""
     viewer: Viewer | None = getattr(request, "viewer", None)
     agency = getattr(request, "agency", None)
+    seen_by = agency if viewer is not None and viewer.role != Role.CLIENT else None
     return {
         "viewer": viewer,
         "agency": agency,
         "practice": agency.practice if agency is not None else settings.PRACTICE,
         "shifted_clock": shifted_clock(),
+        "support_sessions": SimpleLazyObject(
+            lambda: support.running_in(seen_by) if seen_by is not None else []
+        ),
+        "may_end_support": viewer is not None and viewer.may(Act.SUPPORT_CONSENT),
         "navigation": navigation(viewer, request.path),
         "my_agencies": SimpleLazyObject(
             lambda: agencies_of(viewer.user_id) if viewer is not None else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from allauth.account import views as account
+from django.contrib.auth import views as auth
 from django.contrib.auth.decorators import login_not_required
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
@@ -15,6 +16,7 @@ from django_htmx.http import HttpResponseClientRefresh
 from agency.access import memberships_of
 from agency.accounts import note_sign_in
 from agency.middleware import SESSION_AGENCY
+from agency.operator import visiting
 
 
 @method_decorator(login_not_required, name="dispatch")
@@ -28,6 +30,14 @@ class LoginView(account.LoginView):  # type: ignore[misc]
             return HttpResponseClientRefresh()
         answer: HttpResponseBase = super().dispatch(request, *args, **kwargs)
         return answer
+
+
+class LogoutView(auth.LogoutView):
+    """Whoever signs out has left the agency they were visiting, too."""
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        visiting.leave(request)
+        return super().post(request, *args, **kwargs)
 
 
 @require_POST

@@ -144,7 +144,7 @@ def test_it_is_switched_off_only_where_no_agency_demands_it(
     client = login(supervisor)
     demand(agency, SecondFactor.LEADS)
     refused = client.post("/account/second-factor/off").content.decode()
-    assert "您所在的机构要求两步验证" in refused
+    assert "要求两步验证，不能停用" in refused
     assert second_factor.has_second_factor(supervisor.user.pk)
     demand(agency, SecondFactor.NOBODY)
     assert client.post("/account/second-factor/off").status_code == 302
