@@ -20,6 +20,7 @@ from typing import Any
 import hypothesis
 import psycopg
 import pytest
+from allauth.mfa.totp.internal.auth import TOTP
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
@@ -39,6 +40,7 @@ from devices.models import TaxDisk
 from devices.services import disk_create
 
 PASSWORD = "correct horse 7"
+TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 NOW = dt.datetime(2026, 11, 9, 10, 12, tzinfo=dt.timezone(dt.timedelta(hours=8)))
 _numbers = itertools.count(1)
 
@@ -50,6 +52,18 @@ class Person:
     user: User
     member: Membership
     viewer: Viewer
+
+
+@dataclass(frozen=True)
+class Operator:
+    """The platform's operator: staff without an agency, with a second factor."""
+
+    user: User
+
+    def visit(self, client: Client, agency: Agency, *, reason: str = "客户来电求助") -> Any:
+        """Open a support session in that browser, by the form."""
+        asked = {"reason": reason, "minutes": "60"}
+        return client.post(f"/operator/agencies/{agency.pk}/open", asked)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -172,7 +186,19 @@ def outsider(other_agency: Agency) -> Person:
     return add_person(other_agency, Role.OWNER, "外人")
 
 
-def signed_in(person: Person) -> Client:
+def add_operator() -> Operator:
+    name = f"operator-{uuid.uuid4().hex[:8]}"
+    user = User.objects.create_superuser(name, password=PASSWORD)
+    TOTP.activate(user, TOTP_SECRET)
+    return Operator(user)
+
+
+@pytest.fixture
+def operator(database: None) -> Operator:
+    return add_operator()
+
+
+def signed_in(person: Person | Operator) -> Client:
     """A browser in which the person has just given their password."""
     client = Client()
     client.force_login(person.user)

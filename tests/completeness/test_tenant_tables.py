@@ -27,6 +27,7 @@ OPEN_TABLES = {
     "clearing_bureauoutage": "an address that several agencies found down; says nothing of them",
     "clearing_deadlinenotice": "the operator's default for all agencies",
     "clearing_tick": "when a job came round",
+    "django_admin_log": "Django's own, unused: the operator's site writes nothing",
     "django_content_type": "Django's own",
     "django_migrations": "Django's own",
     "django_session": "a person's, before an agency is chosen",
