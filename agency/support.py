@@ -20,7 +20,7 @@ from agency import audit, refusals
 from agency.choices import Action
 from agency.errors import ServiceError
 from agency.models import PLATFORM, Agency, SupportSession, User
-from agency.scope import agency_scope
+from agency.scope import agency_scope, current_agency_id
 
 #: How long a session may be asked for.
 MINUTES = (15, 30, 60)
@@ -33,9 +33,11 @@ def running() -> QuerySet[SupportSession]:
 
 
 def running_in(agency: Agency) -> list[SupportSession]:
-    """The same from outside of a scope: what an agency's pages tell."""
+    """The same, wherever a page is made: a refusal's is, outside of every scope."""
     if not agency.support_consent:
         return []
+    if current_agency_id() == agency.pk:
+        return list(running())
     with agency_scope(agency.pk):
         return list(running())
 

@@ -32,6 +32,7 @@ EXPECTED: dict[Act, str] = {
     Act.SEE_AUDIT: "OS",
     Act.EXPORT_AUDIT: "O",
     Act.MEMBERS: "O",
+    Act.SUPPORT_CONSENT: "O",
     Act.CUSTODY: "OSBF",
     Act.OPEN_BACKUP: "OSB",
     Act.KEEP_BACKUPS: "OS",

@@ -15,7 +15,7 @@ TENANT = {model.__name__ for model in apps.get_models() if issubclass(model, Ten
 MODULES = sorted(
     path
     for layer in ("agency", "devices", "clearing")
-    for part in ("pages", "api")
+    for part in ("pages", "api", "operator")
     for path in (ROOT / layer / part).rglob("*.py")
 )
 

@@ -31,7 +31,7 @@ def test_every_page_says_that_nothing_inside_it_runs_and_holds_to_it(
     seen = 0
     more = (f"/companies/{filled.company.pk}", "/nothing-here", "/c/" + "x" * 43, "/join/x")
     for path in [*plain_paths(get_resolver().url_patterns), *more]:
-        response = filled.client.get(path)
+        response = filled.get(path)
         policy = response.headers["Content-Security-Policy"].split("; ")
         assert {"script-src 'self'", "default-src 'none'"} <= set(policy), path
         assert {name: response.headers[name] for name in HEADERS} == HEADERS, path

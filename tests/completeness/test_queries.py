@@ -19,12 +19,13 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from agency.models import Agency
 from agency.scope import agency_scope
+from agency.support import consent_give
 from clearing.models import Batch
 from clearing.states import RunState
 from devices.models import Machine
 from devices.services import SlotReport, machine_create, presence_note
 from tests.clearing import scenes
-from tests.conftest import NOW, MakeCompany, MakeDisk, Person, signed_in
+from tests.conftest import NOW, MakeCompany, MakeDisk, Person, add_operator, signed_in
 
 BASELINES = Path(__file__).with_name("queries.json")
 #: Most queries of a page that has no line of its own yet.
@@ -53,6 +54,11 @@ class Filled:
         self._made = 0
         self.client = signed_in(owner)
         self.client.get("/")  # whatever a first visit brings
+        with agency_scope(agency.pk):
+            consent_give(agency=agency)
+        operator = add_operator()
+        self.visitor = signed_in(operator)
+        assert operator.visit(self.visitor, agency).status_code == 302
         disk = make_disk(make_company(assigned_to=owner))
         self.batch = scenes.run(disk, RunState.DONE).batch
         self.company = disk.company
@@ -63,6 +69,10 @@ class Filled:
         with agency_scope(self._agency.pk):
             made = machine_create(agency=self._agency, name=f"读盘机{self._made}", simulated=True)
         return made.machine
+
+    def get(self, path: str) -> Any:
+        """The page as the owner, the operator's as the operator who visits."""
+        return (self.visitor if path.startswith("/operator/") else self.client).get(path)
 
     def more(self, count: int) -> None:
         """So many more companies, disks, runs, batches, machines, unknown disks, entries."""
@@ -98,15 +108,13 @@ class Filled:
             "/batches/…": f"/batches/{self.batch.pk}",
             "/machines/…/labels": f"/machines/{self.machine.pk}/labels",
         }
-        return {
-            name: path for name, path in named.items() if self.client.get(path).status_code == 200
-        }
+        return {name: path for name, path in named.items() if self.get(path).status_code == 200}
 
     def counts(self, paths: dict[str, str]) -> dict[str, int]:
         found = {}
         for name, path in paths.items():
             with CaptureQueriesContext(connection) as seen:
-                assert self.client.get(path).status_code == 200, path
+                assert self.get(path).status_code == 200, path
             found[name] = len(seen)
         return found
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from tests.matrix.rights import MACHINES, METHODS, PEOPLE, ROWS, answer_for, size
+from tests.matrix.rights import MACHINES, METHODS, OPERATORS, PEOPLE, ROWS, answer_for, size
 
 
 def main() -> None:
     """Print what the hand-written table expects; asks nobody."""
     for row in ROWS:
-        answers = [f"{who} {answer_for(row, who)}" for who in ("nobody", *PEOPLE, *MACHINES)]
+        more = OPERATORS if row.for_operators else ()
+        answers = [f"{who} {answer_for(row, who)}" for who in ("nobody", *PEOPLE, *MACHINES, *more)]
         print(f"{row!s:28} {row.right:22}", ", ".join(answers))
     addresses = len({row.route for row in ROWS})
     askers = 1 + 2 * len(PEOPLE + MACHINES)

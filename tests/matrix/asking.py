@@ -50,6 +50,16 @@ PATHS = {
     "cover-end": ("cover_id", "cover"),
     "client-links": ("company_id", "company"),
     "client-link-revoke": ("link_id", "link"),
+    "support-end": ("session_id", "support_session"),
+    "operator:support-open": ("agency_id", "agency"),
+    "operator:agency_company_change": ("object_id", "company"),
+    "operator:agency_auditentry_change": ("object_id", "entry"),
+    "operator:devices_taxdisk_change": ("object_id", "disk"),
+    "operator:devices_machine_change": ("object_id", "machine"),
+    "operator:devices_slot_change": ("object_id", "slot"),
+    "operator:clearing_diskperiod_change": ("object_id", "period"),
+    "operator:clearing_run_change": ("object_id", "run"),
+    "operator:clearing_batch_change": ("object_id", "batch"),
 }
 
 
@@ -146,6 +156,7 @@ def page_form(route: str, who: Asker, target: Target) -> dict[str, Any]:
         "member-invite": {"name": name, "role": "front_desk"},
         "member-demand": {"second_factor": "nobody"},
         "member-role": {"role": "supervisor"},
+        "operator:support-open": {"reason": "客户来电求助", "minutes": "15"},
         "cover": {"since": "2026-11-09", "until": "2026-11-10"},
         "invitation": {
             "name": name,

@@ -16,6 +16,7 @@ from agency import clock
 from deploy.embedded import EmbeddedValkey
 from tests.conftest import NOW
 from tests.matrix.asking import Asker
+from tests.matrix.rights import Row
 from tests.matrix.world import House, build
 
 
@@ -37,6 +38,22 @@ class World:
                 if name != "lost_machine"
             ]
         return found
+
+    def operators(self) -> list[Asker]:
+        """The platform's operators: they ask for their own site only."""
+        return [
+            Asker(name, house, client)
+            for house in (self.home, self.away)
+            for name, client in house.operators.items()
+        ]
+
+    def asked_for(self, row: Row) -> list[Asker]:
+        """Who asks for an address. Those for whom the operator's site does not exist learn that
+        before method and object are looked at: two methods and one agency's people are enough."""
+        if not row.for_operators:
+            return self.askers()
+        others = [who for who in self.askers() if who.house is not self.away]
+        return self.operators() + (others if row.method in {"GET", "POST"} else [])
 
 
 @pytest.fixture(scope="package")

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 PEOPLE = ("owner", "supervisor", "assigned", "unassigned", "front_desk", "client")
+OPERATORS = ("operator", "visiting_operator")
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 MACHINES = ("machine", "other_machine", "revoked_machine")
 
@@ -39,6 +40,7 @@ see the members         ok     ok          403       403         403         403
 arrange covers          ok     ok          403       403         403         403
 manage members          ok     403         403       403         403         403
 join by a link          form   form        form      form        form        form
+consent to support      ok     403         403       403         403         403
 see the trail           ok     ok          403       403         403         403
 export the trail        ok     403         403       403         403         403
 machines                ok     ok          403       403         403         403
@@ -52,6 +54,13 @@ work                    ok       ok             403
 permission for a run    ok       404            409
 renewal of a run        ok       404            403
 facts of a run          ok       404            ok
+"""
+
+# Without a support session, and with one in the agency whose objects are asked for.
+OPERATOR_RIGHTS = """
+                        operator  visiting_operator
+run the platform        ok        ok
+look into an agency     403       ok
 """
 
 # name of the address, methods, right, whose object the address or the form names
@@ -104,6 +113,10 @@ member-remove        POST                        manage members          member
 invitation-revoke    POST                        manage members          invitation
 cover                POST                        arrange covers
 cover-end            POST                        arrange covers          cover
+support              GET                         consent to support
+support-allow        POST                        consent to support
+support-withdraw     POST                        consent to support
+support-end          POST                        consent to support      support_session
 client-links         GET,POST                    see a company           company
 client-link-revoke   POST                        see a company           link
 client-enter         GET                         everybody               link_token
@@ -124,6 +137,25 @@ machine-renew        POST                        renewal of a run        run
 machine-record       POST                        facts of a run          run
 machine-settle       POST                        facts of a run          run
 machine-release      POST                        facts of a run          run
+operator:index                         GET       run the platform
+operator:support-open                  GET,POST  run the platform        agency
+operator:support-leave                 POST      run the platform
+operator:agency_company_changelist     GET       look into an agency
+operator:agency_company_change         GET       look into an agency     company
+operator:agency_auditentry_changelist  GET       look into an agency
+operator:agency_auditentry_change      GET       look into an agency     entry
+operator:devices_taxdisk_changelist    GET       look into an agency
+operator:devices_taxdisk_change        GET       look into an agency     disk
+operator:devices_machine_changelist    GET       look into an agency
+operator:devices_machine_change        GET       look into an agency     machine
+operator:devices_slot_changelist       GET       look into an agency
+operator:devices_slot_change           GET       look into an agency     slot
+operator:clearing_diskperiod_changelist GET      look into an agency
+operator:clearing_diskperiod_change    GET       look into an agency     period
+operator:clearing_run_changelist       GET       look into an agency
+operator:clearing_run_change           GET       look into an agency     run
+operator:clearing_batch_changelist     GET       look into an agency
+operator:clearing_batch_change         GET       look into an agency     batch
 """
 
 
@@ -143,6 +175,10 @@ class Row:
     def for_machines(self) -> bool:
         return self.right in _MACHINE_RIGHTS
 
+    @property
+    def for_operators(self) -> bool:
+        return self.route.startswith("operator:")
+
 
 def _table(text: str) -> dict[str, dict[str, str]]:
     head, *lines = [line for line in text.splitlines() if line.strip()]
@@ -157,6 +193,7 @@ def _table(text: str) -> dict[str, dict[str, str]]:
 
 _PEOPLE_RIGHTS = _table(RIGHTS)
 _MACHINE_RIGHTS = _table(MACHINE_RIGHTS)
+_OPERATOR_RIGHTS = _table(OPERATOR_RIGHTS)
 
 
 def _rows() -> list[Row]:
@@ -174,6 +211,8 @@ ROWS = _rows()
 
 #: An address whose object is a secret of its own (a code), or which answers with what it finds.
 NO_COMPARISON = {"machine-enrol", "board-rows", "invitation", "client-enter"}
+#: The operator opens a session in any agency that consents.
+NO_COMPARISON |= {"operator:support-open"}
 #: Rights for which nobody has to be signed in.
 OPEN_RIGHTS = {"everybody", "join by a link"}
 
@@ -189,10 +228,12 @@ def size() -> int:
 def answer_for(row: Row, who: str) -> str:
     """What the table says to ``who`` about an object that is theirs to ask for."""
     open_to_all = row.right in OPEN_RIGHTS
+    if row.for_operators and who in PEOPLE + OPERATORS:
+        return _OPERATOR_RIGHTS[row.right].get(who, "404")
     if row.for_machines:
         # A session opens nothing here, and neither does nobody.
         return _MACHINE_RIGHTS[row.right].get(who, "401")
-    if who in _PEOPLE_RIGHTS[row.right]:
+    if who in _PEOPLE_RIGHTS.get(row.right, ()):
         answer = _PEOPLE_RIGHTS[row.right][who]
         return "ok" if (answer, row.method) == ("form", "GET") else answer
     return "ok" if open_to_all else "login"  # nobody, and a machine's token on a page

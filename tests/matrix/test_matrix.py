@@ -19,11 +19,20 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from agency.access import RIGHTS
 from agency.choices import Act, Role
-from agency.models import AuditEntry, Company
+from agency.models import PLATFORM, AuditEntry, Company
 from agency.scope import agency_scope
 from tests.matrix.asking import SHOWN_AT_ONCE, Asker, Target, ask
 from tests.matrix.conftest import World
-from tests.matrix.rights import METHODS, NO_COMPARISON, OPEN_RIGHTS, ROWS, Row, answer_for
+from tests.matrix.rights import (
+    METHODS,
+    NO_COMPARISON,
+    OPEN_RIGHTS,
+    OPERATORS,
+    PEOPLE,
+    ROWS,
+    Row,
+    answer_for,
+)
 from tests.matrix.world import MISSING, House
 
 BY_NAME = {(row.route, row.method): row for row in ROWS}
@@ -33,7 +42,8 @@ def routes(patterns: list[URLPattern | URLResolver] | None = None) -> Iterator[s
     """The names of all addresses of the site."""
     for entry in get_resolver().url_patterns if patterns is None else patterns:
         if isinstance(entry, URLResolver):
-            yield from routes(entry.url_patterns)
+            space = f"{entry.namespace}:" if entry.namespace else ""
+            yield from (space + name for name in routes(entry.url_patterns))
         else:
             assert entry.name, f"{entry.pattern} has no name"
             yield entry.name
@@ -65,13 +75,15 @@ class Answer:
 def asked(row: Row, who: Asker, target: Target) -> Answer:
     """Ask, look whether a refusal stands in the trail, and undo everything."""
     cookies = who.client.cookies.output()
+    chain = PLATFORM if who.name in OPERATORS else who.house.agency.pk if who.house else None
     with transaction.atomic():
+        before = _refusals(chain) if chain == PLATFORM else 0
         response = ask(row, who, target)
         body = b"".join(iter(response))
         word = _word(row, response)
-        if word in {"403", "404"} and who.house is not None:
+        if word in {"403", "404"} and chain is not None:
             # The cells before this one are undone, so that it is the first.
-            assert _refusals(who.house) == 1, f"{who}: refused without a trace"
+            assert _refusals(chain) == before + 1, f"{who}: refused without a trace"
         transaction.set_rollback(True)
     who.client.cookies.clear()
     who.client.cookies.load(cookies.replace("Set-Cookie: ", ""))
@@ -103,18 +115,21 @@ def _word(row: Row, response: HttpResponseBase) -> str:
     return "ok" if status in {200, 302} else str(status)
 
 
-def _refusals(house: House) -> int:
-    with agency_scope(house.agency.pk):
+def _refusals(chain: int) -> int:
+    with agency_scope(chain):
         return AuditEntry.objects.filter(action="access.refused").count()
 
 
 def _expected(row: Row, who: Asker) -> set[str]:
+    if row.right == "not allowed" and row.for_operators and who.name in PEOPLE:
+        return {"404"}
     if row.right == "not allowed":
         api = row.route in API
         return {"401" if api and not who.token else "login" if _must_sign_in(row, who) else "405"}
     return {answer_for(row, who.name)}
 
 
+OF_EVERY_ACCOUNT = {"be signed in", "set up a factor", "use an own factor"}
 API = {row.route for row in ROWS if row.for_machines}
 OPEN = {row.route for row in ROWS if row.right in OPEN_RIGHTS}
 
@@ -133,6 +148,8 @@ def check(row: Row, who: Asker, world: World) -> Iterator[str]:
     yield from _leaks(row, who, other, answer)
     if not row.of or row.right == "not allowed" or row.route in NO_COMPARISON:
         return
+    if row.for_operators and who.name not in OPERATORS:
+        return
     missing, foreign = (asked(row, who, Target(t, m)) for t, m in ((other, True), (other, False)))
     may = _expected(row, who)
     allowed = may if may & {"login", "401"} else {"403", "404"} if "403" in may else {"404", "form"}
@@ -146,8 +163,13 @@ def check(row: Row, who: Asker, world: World) -> Iterator[str]:
 
 
 def _leaks(row: Row, who: Asker, other: House, answer: Answer) -> Iterator[str]:
-    for mark in [] if row.route in {"machine-enrol", "invitation"} else other.marks():
-        if mark in answer.body:
+    body, marks = answer.body, other.marks()
+    if who.name in OPERATORS and who.house is not None:
+        # The names of agencies are theirs to know; without a session nothing else.
+        body = body.replace(other.agency.name, "").replace(who.house.agency.name, "")
+        marks = marks + (who.house.marks() if who.name == "operator" else [])
+    for mark in [] if row.route in {"machine-enrol", "invitation"} else marks:
+        if mark in body:
             yield f"{who}: {mark} of the other agency in the answer"
     hidden = who.house.hidden_from(who.name) if who.house is not None else []
     if any(name in answer.body for name in hidden):
@@ -159,9 +181,24 @@ def test_everybody_gets_the_answer_of_the_table(route: str, world: World) -> Non
     wrong = [
         f"{row} {problem}"
         for row in rows_of(route)
-        for who in world.askers()
+        for who in world.asked_for(row)
         for problem in check(row, who, world)
     ]
+    assert wrong == []
+
+
+def test_a_support_session_opens_no_page_of_the_agency_itself(world: World) -> None:
+    """Of everything but the operator's site an operator sees what concerns their own account."""
+    wrong = []
+    for row in ROWS:
+        if row.for_operators or row.for_machines or row.right in OPEN_RIGHTS:
+            continue
+        for who in world.operators()[: len(OPERATORS)]:
+            assert who.house is world.home
+            answer = asked(row, who, Target(who.house))
+            if row.right not in OF_EVERY_ACCOUNT and answer.word not in {"403", "404"}:
+                wrong.append(f"{who} {row}: {answer.word}")
+            wrong += [f"{who} {row}: {mark}" for mark in who.house.marks() if mark in answer.body]
     assert wrong == []
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from django.test import Client
 
-from agency import client_links, people
+from agency import client_links, people, support
 from agency.choices import Role
-from agency.models import Agency, Company
+from agency.models import Agency, AuditEntry, Company, SupportSession
 from agency.scope import agency_scope
 from agency.services import agency_create, company_assign
 from clearing.choices import PeriodState
@@ -32,8 +32,17 @@ from devices.services import (
 from tests.clearing import scenes
 from tests.clearing.kept import kept as kept_backup
 from tests.clearing.machine import PlayedMachine
-from tests.conftest import NOW, Person, add_person, bureau, fictional_tax_id, signed_in
+from tests.conftest import (
+    NOW,
+    Person,
+    add_operator,
+    add_person,
+    bureau,
+    fictional_tax_id,
+    signed_in,
+)
 from tests.devices.import_sheets import line, sheet
+from tests.matrix.rights import OPERATORS
 
 #: No row has this id.
 MISSING = 999_999_999
@@ -64,6 +73,7 @@ class House:
     codes: dict[str, str] = field(default_factory=dict)
     secrets: list[str] = field(default_factory=list)
     clients: dict[str, Client] = field(default_factory=dict)
+    operators: dict[str, Client] = field(default_factory=dict)
 
     def hidden_from(self, name: str) -> list[str]:
         """What stands in the names of the companies that this person must not see."""
@@ -92,7 +102,22 @@ def build(mark: str, real_now: dt.datetime) -> House:
             company_assign(companies=[house.company], member=staff[name].member)
     _furnish(house, real_now)
     _invite(house, real_now)
+    _let_in(house)
     return house
+
+
+def _let_in(house: House) -> None:
+    """The agency consents; one operator has a support session in it, one has none."""
+    with agency_scope(house.agency.pk):
+        support.consent_give(agency=house.agency)
+    operators = {name: add_operator() for name in OPERATORS}
+    house.operators = {name: signed_in(operator) for name, operator in operators.items()}
+    operators["visiting_operator"].visit(
+        house.operators["visiting_operator"], house.agency, reason=f"{house.mark}来电求助"
+    )
+    with agency_scope(house.agency.pk):
+        house.ids["support_session"] = SupportSession.objects.get().pk
+        house.ids["entry"] = AuditEntry.objects.order_by("sequence")[0].pk
 
 
 def _invite(house: House, real_now: dt.datetime) -> None:

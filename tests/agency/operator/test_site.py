@@ -23,10 +23,11 @@ from agency.tenancy import TenantModel
 from clearing.choices import PeriodState
 from clearing.states import RunState
 from devices.models import Machine, TaxDisk
-from devices.services import machine_create
+from devices.services import disk_password_enter, machine_create
 from tests.agency.pages.test_second_factor import code
 from tests.clearing import scenes
 from tests.conftest import (
+    NOW,
     PASSWORD,
     TOTP_SECRET,
     MakeCompany,
@@ -118,12 +119,13 @@ def visit(operator: Operator, agency: Agency) -> Client:
 def test_no_page_holds_a_password_a_token_or_a_sealed_value(
     operator: Operator, agency: Agency, make_company: MakeCompany, make_disk: MakeDisk
 ) -> None:
-    disk = make_disk(make_company(), device_password="m4rk-pw-1")
+    disk = make_disk(make_company())
     row = scenes.period(disk, PeriodState.TO_REPORT)
     run = scenes.run(disk, RunState.QUEUED)
     with agency_scope(agency.pk):
         made = machine_create(agency=agency, name="前台读盘机", simulated=True)
         machine = Machine.objects.get(pk=made.machine.pk)
+        disk_password_enter(disk=disk, device_password="m4rk-pw-1", now=NOW)
         sealed = bytes(TaxDisk.objects.get(pk=disk.pk).device_password or b"")
         entry = AuditEntry.objects.order_by("sequence")[0]
     browser = visit(operator, agency)
@@ -143,6 +145,7 @@ def test_no_page_holds_a_password_a_token_or_a_sealed_value(
                 assert str(view.label(view.facts[0])) in body
     assert disk.device_no is not None and disk.device_no in body
     token = bytes(machine.token_hash)
+    assert sealed and token
     for secret in ("m4rk-pw-1", repr(sealed), sealed.hex(), repr(token), token.hex()):
         assert secret not in body
     assert made.token not in body
