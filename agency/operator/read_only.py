@@ -6,6 +6,7 @@ changes, deletes, actions and exports do not exist here.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from django.contrib.admin.utils import display_for_field
 from django.db import models
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path
+from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from agency.operator.visiting import in_the_agency, visited
@@ -79,7 +81,9 @@ class ReadOnly(_Admin):
         """A column of a row, as text."""
         field, value = self.opts.get_field(name), getattr(row, name)
         if isinstance(field, models.JSONField):
-            return json.dumps(value, ensure_ascii=False, indent=1) if value else _NOTHING
+            return json.dumps(value, ensure_ascii=False) if value else _NOTHING
+        if isinstance(value, dt.datetime):
+            return f"{timezone.localtime(value):%Y-%m-%d %H:%M:%S}"
         return str(display_for_field(value, field, _NOTHING)) or _NOTHING  # type: ignore[arg-type]
 
     def shown_facts(self, row: models.Model) -> Iterator[tuple[Any, str]]:
