@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from agency import refusals, throttle
-from agency.pages.own_password import hidden
+from agency.pages.password_field import hidden
 from agency.throttle import Limit, address_of
 
 

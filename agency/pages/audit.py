@@ -18,8 +18,8 @@ from agency.access import Viewer, companies_of, require
 from agency.choices import Act, Action
 from agency.clock import BEIJING, real_now
 from agency.middleware import viewer_of
-from agency.models import Company, User
-from agency.pages.own_password import OwnPasswordForm
+from agency.models import Company
+from agency.pages.proof import recently_proven
 from agency.selectors import AuditQuery, audit_entries, company_names
 
 PER_PAGE = 50
@@ -50,7 +50,7 @@ class AuditForm(forms.Form):
         return AuditQuery(**{name: value for name, value in asked.items() if value})
 
 
-class ExportForm(OwnPasswordForm):
+class ExportForm(forms.Form):
     """What to export: the whole trail, or what shows one client."""
 
     company: forms.ModelChoiceField[Company] = forms.ModelChoiceField(
@@ -67,14 +67,15 @@ class ExportForm(OwnPasswordForm):
         field.queryset = companies_of(viewer).order_by("short_name")
 
 
+@recently_proven()
 @require_http_methods(["GET", "POST"])
 def export_page(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
-    """The owner exports the trail, after giving their own password once more."""
+    """The owner exports the trail."""
     viewer = viewer_of(request)
     require(viewer, Act.EXPORT_AUDIT)
-    assert isinstance(request.user, User)  # noqa: S101 (a viewer is signed in)
-    form = ExportForm(request.POST or None, user=request.user, viewer=viewer)
-    if request.method == "POST" and form.is_valid():
+    sent = request.method == "POST"
+    form = ExportForm(request.POST if sent else None, viewer=viewer)
+    if sent and form.is_valid():
         company: Company | None = form.cleaned_data["company"]
         company_id = company.pk if company is not None else None
         audit.record(Action.AUDIT_EXPORTED, company, company_id=company_id)

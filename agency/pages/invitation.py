@@ -27,7 +27,7 @@ from agency.choices import ActorKind
 from agency.errors import ServiceError
 from agency.middleware import SESSION_AGENCY
 from agency.models import Agency, Invitation, User
-from agency.pages.own_password import hidden
+from agency.pages.password_field import hidden
 from agency.scope import agency_scope
 
 

@@ -24,6 +24,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from agency.accounts import note_here
 from agency.choices import Action
+from agency.pages.proof import recently_proven
 from agency.second_factor import demanded_somewhere, has_second_factor
 
 _SEEN, _SEEN_SECONDS = "seen", 300
@@ -61,6 +62,7 @@ def page(request: HttpRequest) -> HttpResponse:
 
 
 @require_POST
+@recently_proven(back="account")
 def end(request: HttpRequest) -> HttpResponse:
     """One session by its number, or all but this one."""
     wanted = request.POST.get("session", "")

@@ -1,4 +1,4 @@
-"""录入口令: a person gives a disk its new password, and their own once more.
+"""录入口令: a person gives a disk its new password, having just shown who they are.
 
 Nothing that was typed comes back to a page, into a message or into a log.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
@@ -23,6 +22,7 @@ from agency.access import Viewer, access_company, require
 from agency.choices import Act
 from agency.errors import ServiceError
 from agency.middleware import viewer_of
+from agency.pages.proof import recently_proven
 from devices.choices import ROLLING_KINDS, DiskKind, PasswordState
 from devices.models import TaxDisk
 from devices.pages.passwords import DiskSecretsForm
@@ -30,7 +30,7 @@ from devices.services import disk_password_enter
 
 
 class PasswordForm(DiskSecretsForm):
-    """The disk's new passwords, and the person's own login password."""
+    """The disk's new passwords."""
 
     def __init__(self, *args: Any, kind: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -49,14 +49,14 @@ class PasswordForm(DiskSecretsForm):
 
 @sensitive_post_parameters()
 @never_cache
+@recently_proven()
 @require_http_methods(["GET", "POST"])
 def page(request: HttpRequest, disk_id: int) -> HttpResponse:
     viewer = viewer_of(request)
     disk = access_disk(viewer, disk_id, Act.ENTER_PASSWORD)
     if disk.password_state == PasswordState.PIN_UNKNOWN:
         require(viewer, Act.PIN_WAY_OUT)  # another PIN is one of the ways out
-    assert isinstance(request.user, AbstractBaseUser)  # noqa: S101 (signed in)
-    form = PasswordForm(request.POST or None, user=request.user, kind=disk.kind)
+    form = PasswordForm(request.POST or None, kind=disk.kind)
     if request.method == "POST" and form.is_valid():
         try:
             with transaction.atomic():

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from django import forms
 from django.contrib import messages
-from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
-from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods
 
 from agency import clock
@@ -24,7 +22,6 @@ from agency.choices import Act
 from agency.errors import ServiceError
 from agency.middleware import viewer_of
 from agency.models import Agency
-from agency.pages.own_password import OwnPasswordForm
 from agency.pages.proof import recently_proven
 from devices import services
 from devices.alarms import alarms
@@ -131,21 +128,19 @@ def revoke(request: HttpRequest, machine_id: int) -> HttpResponse:
     return render(request, "devices/machine_revoke.html", {"machine": machine, "held": held})
 
 
-@sensitive_post_parameters()
-@never_cache
+@recently_proven()
 @require_http_methods(["GET", "POST"])
 def lost(request: HttpRequest, machine_id: int) -> HttpResponse:
     """申明丢失: stop waiting for the PINs that only this machine may have."""
     viewer = viewer_of(request)
     machine = access_machine(viewer, machine_id, Act.PIN_WAY_OUT)
-    assert isinstance(request.user, AbstractBaseUser)  # noqa: S101 (signed in)
-    form = OwnPasswordForm(request.POST or None, user=request.user)
-    if request.method == "POST" and form.is_valid():
+    refused = ""
+    if request.method == "POST":
         try:
             with transaction.atomic():
                 disks = services.machine_declare_lost(machine=machine, now=clock.real_now())
         except ServiceError as refusal:
-            form.add_error(None, str(refusal))
+            refused = str(refusal)
         else:
             messages.success(
                 request,
@@ -156,7 +151,9 @@ def lost(request: HttpRequest, machine_id: int) -> HttpResponse:
         TaxDisk.objects.select_related("company").filter(pin_intent_machine=machine).order_by("pk")
     )
     return render(
-        request, "devices/machine_lost.html", {"form": form, "machine": machine, "held": held}
+        request,
+        "devices/machine_lost.html",
+        {"refused": refused, "machine": machine, "held": held},
     )
 
 

@@ -1,4 +1,6 @@
-"""The fields in which a person gives a disk its passwords; nothing typed ever comes back."""
+"""The fields in which a person gives a disk its passwords; nothing typed ever comes back.
+
+Pages with them stand behind ``recently_proven``."""
 
 from __future__ import annotations
 
@@ -9,13 +11,13 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from agency.pages.own_password import OwnPasswordForm, hidden
+from agency.pages.password_field import hidden
 
 MAX_LENGTH = 16
 
 
-class DiskSecretsForm(OwnPasswordForm):
-    """A disk's passwords, neither required, and the person's own login password."""
+class DiskSecretsForm(forms.Form):
+    """A disk's passwords, neither required."""
 
     device_password = forms.CharField(
         label=gettext_lazy("设备口令"),

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import messages
-from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
@@ -24,6 +23,7 @@ from agency.choices import Act
 from agency.errors import ServiceError
 from agency.middleware import viewer_of
 from agency.models import Company
+from agency.pages.proof import recently_proven
 from devices.choices import ROLLING_KINDS, DiskKind
 from devices.pages.passwords import DiskSecretsForm
 from devices.selectors import UnknownDisk, unknown_disks
@@ -100,6 +100,7 @@ def index(request: HttpRequest) -> HttpResponse:
 
 @sensitive_post_parameters()
 @never_cache
+@recently_proven()
 @require_http_methods(["GET", "POST"])
 def add(request: HttpRequest, slot_id: int) -> HttpResponse:
     """Add the disk in a slot to one of the viewer's companies."""
@@ -107,8 +108,7 @@ def add(request: HttpRequest, slot_id: int) -> HttpResponse:
     require(viewer, Act.ENTER_PASSWORD)
     companies = companies_of(viewer)
     found = _found(slot_id, companies)
-    assert isinstance(request.user, AbstractBaseUser)  # noqa: S101 (signed in)
-    form = AddForm(request.POST or None, user=request.user, found=found, companies=companies)
+    form = AddForm(request.POST or None, found=found, companies=companies)
     if request.method == "POST" and form.is_valid():
         said = form.cleaned_data
         company = access_company(viewer, said["company"].pk, Act.ENTER_PASSWORD)

@@ -29,7 +29,7 @@ from agency.models import PLATFORM, Agency, AuditEntry, HeadHandOver, SignedHead
 from agency.scope import agency_scope
 from agency.signing import SigningKey
 from deploy.embedded import EmbeddedPostgres
-from tests.conftest import PASSWORD, MakeCompany, Person
+from tests.conftest import MakeCompany, Person
 
 Login = Callable[[Person], Client]
 KEY = SigningKey.generate()
@@ -333,16 +333,14 @@ def test_the_verifier_runs_alone_in_an_empty_folder(trail: Agency, folder: Path)
     assert "第 4 条: 内容被改动" in run("bad").stdout
 
 
-def test_the_owner_exports_after_giving_the_own_password_and_it_is_recorded(
+def test_the_owner_exports_and_it_is_recorded(
     login: Login, owner: Person, supervisor: Person, agency: Agency, make_company: MakeCompany
 ) -> None:
     company = make_company()
     client = login(owner)
     assert "整个机构" in client.get("/audit/export").content.decode()
-    wrong = client.post("/audit/export", {"own_password": "x"}).content.decode()
-    assert "登录口令不对" in wrong
 
-    answer = client.post("/audit/export", {"own_password": PASSWORD, "company": company.pk})
+    answer = client.post("/audit/export", {"company": company.pk})
 
     body = b"".join(answer.streaming_content).decode().splitlines()  # type: ignore[attr-defined]
     assert qingka_verify.check(body).faults == []
@@ -356,8 +354,7 @@ def test_another_agencys_client_cannot_be_exported(
     login: Login, owner: Person, other_agency: Agency, make_company: MakeCompany
 ) -> None:
     foreign = make_company(of=other_agency)
-    values = {"own_password": PASSWORD, "company": foreign.pk}
-    answer = login(owner).post("/audit/export", values)
+    answer = login(owner).post("/audit/export", {"company": foreign.pk})
     assert foreign.name not in answer.content.decode()
 
 

@@ -134,21 +134,17 @@ def page_form(route: str, who: Asker, target: Target) -> dict[str, Any]:
         }
     name = f"新{uuid.uuid4().hex[:6]}"
     forms: dict[str, dict[str, Any]] = {
-        "disk-password": {"device_password": "87654321", "own_password": PASSWORD},
-        "audit-export": {"own_password": PASSWORD},
-        "disk-pin": {"own_password": PASSWORD},
+        "disk-password": {"device_password": "87654321"},
         "backups": {"years": "12"},
         "backup-hold": {"reason": "稽查"},
         "by-hand": {"note": "看过", "sure": "on"},
         "machine-add": {"name": name, "parallel": "2"},
-        "machine-lost": {"own_password": PASSWORD},
         "unknown-disk-add": {
             "company": target.id("company"),
             "kind": "ic_card",
             "terminal_no": "0",
             "device_no": target.house.codes["device_no"],
             "device_password": "12345678",
-            "own_password": PASSWORD,
         },
         "import-upload": {"file": SimpleUploadedFile("客户.xlsx", sheet(line()))},
         "import-preview": {"action": "confirm"},

@@ -153,13 +153,19 @@ def test_it_is_switched_off_only_where_no_agency_demands_it(
 
 
 DANGEROUS = {
+    "audit-export": "/audit/export",
+    "disk-password": "/disks/1/password",
+    "disk-pin": "/disks/1/pin",
+    "unknown-disk-add": "/disks/unknown/1",
     "machine-add": "/machines/add",
     "machine-roll": "/machines/1/roll",
     "machine-revoke": "/machines/1/revoke",
+    "machine-lost": "/machines/1/lost",
     "mfa_activate_totp": "/account/second-factor",
     "mfa_deactivate_totp": "/account/second-factor/off",
     "mfa_view_recovery_codes": "/account/codes",
     "mfa_generate_recovery_codes": "/account/codes/new",
+    "sessions-end": "/account/sessions/end",
     "member-invite": "/members/invite",
     "member-demand": "/members/demand",
     "member-role": "/members/1/role",
@@ -185,12 +191,17 @@ def test_the_list_of_dangerous_routes_is_complete() -> None:
     assert found == set(DANGEROUS) | OPERATORS
 
 
-@pytest.mark.parametrize("path", DANGEROUS.values(), ids=DANGEROUS)
-def test_a_dangerous_route_asks_again_who_it_is(login: Login, owner: Person, path: str) -> None:
-    client = login(owner)
+def long_ago(client: Client) -> None:
+    """The person of this browser has shown who they are an hour ago."""
     session = client.session
     session["account_authentication_methods"] = [{"method": "password", "at": time.time() - 3600}]
     session.save()
+
+
+@pytest.mark.parametrize("path", DANGEROUS.values(), ids=DANGEROUS)
+def test_a_dangerous_route_asks_again_who_it_is(login: Login, owner: Person, path: str) -> None:
+    client = login(owner)
+    long_ago(client)
     asked = client.get(path)
     if asked.status_code == 405:
         asked = client.post(path)
@@ -203,6 +214,27 @@ def test_a_dangerous_route_asks_again_who_it_is(login: Login, owner: Person, pat
     assert right.status_code == 302
     assert not right["Location"].startswith("/again")
     assert not client.get(path).headers.get("Location", "").startswith("/again")
+
+
+def test_guessing_the_own_password_ends_after_a_few_tries(login: Login, owner: Person) -> None:
+    client = login(owner)
+    long_ago(client)
+    asked = client.get("/audit/export")["Location"]
+    for _guess in range(5):
+        assert "登录口令不对" in client.post(asked, {"password": "guess"}).content.decode()
+    right = client.post(asked, {"password": PASSWORD}).content.decode()
+    assert "尝试次数过多，请 15 分钟后再试" in right
+    assert client.get("/audit/export")["Location"] == asked
+
+
+def test_what_was_typed_before_the_proof_is_not_kept(login: Login, owner: Person) -> None:
+    client = login(owner)
+    long_ago(client)
+    answer = client.post("/disks/1/password", {"device_password": "Mark3r-77"})
+    assert "Mark3r-77" not in answer["Location"] + str(dict(client.session.items()))
+    page = client.get(answer["Location"]).content.decode()
+    assert "没有保存任何内容" in page
+    assert "Mark3r-77" not in page
 
 
 def test_a_code_does_in_place_of_the_password(login: Login, owner: Person) -> None:

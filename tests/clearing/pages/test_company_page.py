@@ -18,7 +18,7 @@ from devices.choices import DiskKind, PasswordState
 from devices.models import TaxDisk
 from devices.services import disk_passwords
 from tests.clearing import scenes
-from tests.conftest import NOW, PASSWORD, MakeCompany, MakeDisk, Person
+from tests.conftest import NOW, MakeCompany, MakeDisk, Person
 
 Login = Callable[[Person], Client]
 
@@ -176,7 +176,7 @@ def wrong_disk(make_company: MakeCompany, make_disk: MakeDisk, bookkeeper: Perso
 def enter(client: Client, disk: TaxDisk, **values: str) -> str:
     response = client.post(
         f"/disks/{disk.pk}/password",
-        {"device_password": MARKER, "own_password": PASSWORD, **values},
+        {"device_password": MARKER, **values},
         follow=True,
     )
     assert response.status_code == 200
@@ -200,7 +200,6 @@ def test_a_new_password_is_sealed_and_seen_nowhere(
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"own_password": "not mine"}, "登录口令不对"),
         ({"device_password": ""}, "请至少录入一个口令"),
         ({"device_password": MARKER + "中文"}, "口令只能是不带空格的字母、数字和符号"),
         ({"device_password": MARKER + " x"}, "口令只能是不带空格的字母、数字和符号"),
