@@ -156,7 +156,6 @@ class Action(models.TextChoices):
     PERIOD_FILED = "period.filed", _("标记已申报")
     PERIOD_UNFILED = "period.unfiled", _("撤销已申报标记")
     PERIOD_BY_HAND = "period.by_hand", _("人工登记")
-    DEADLINE_CHANGED = "deadline.changed", _("调整申报期限")
     BACKUP_OPENED = "backup.opened", _("查看备份")
     BACKUP_DOWNLOADED = "backup.downloaded", _("下载备份")
     BACKUP_DAMAGED = "backup.damaged", _("备份打不开")

@@ -2,9 +2,10 @@
 
 An .xlsx is a zip of XML files: a few kilobytes can unpack to gigabytes, one row can hold millions
 of cells, an entity can expand without end. Every member is walked once with expat, which keeps
-nothing, and counted; only what passed is handed to openpyxl. The same walk notes the formula cells
-whose result was never saved, which openpyxl cannot tell from empty ones. Never evaluates a
-formula, never follows a link.
+nothing, and counted; only what passed is handed to openpyxl. Macros, files within the file and
+members with odd or doubled names are refused. The same walk notes the formula cells whose result
+was never saved, which openpyxl cannot tell from empty ones. Never evaluates a formula, never
+follows a link, never writes a member to a disk.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ MAX_UNSAVED_FORMULAS = 100_000
 MAX_DEPTH = 60
 
 _CHUNK = 64 * 1024
+_MACROS = ("vbaproject.bin", "vbadata.xml", "vbaprojectsignature.bin")
+#: First bytes of archives and of OLE files, in which more files can be.
+_ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"\xd0\xcf\x11\xe0", b"\x1f\x8b", b"Rar!", b"7z\xbc\xaf")
 
 
 class SheetError(ServiceError):
@@ -47,6 +51,7 @@ def inspect(data: bytes) -> dict[str, SheetFacts]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()
         _check_kind({member.filename for member in members})
+        _check_names([member.filename for member in members])
         # zipfile never unpacks more of a member than its directory entry declares.
         if len(members) > MAX_MEMBERS or sum(m.file_size for m in members) > MAX_UNPACKED:
             raise too_much()
@@ -60,6 +65,10 @@ def inspect(data: bytes) -> dict[str, SheetFacts]:
                     stream, budget, must_be_xml=member.filename.lower().endswith((".xml", ".rels"))
                 )
     return facts
+
+
+def with_macros() -> SheetError:
+    return SheetError(_("文件含有宏，不能导入。请用 Excel 或 WPS 另存为不含宏的 .xlsx 后再上传。"))
 
 
 def too_much() -> SheetError:
@@ -87,6 +96,17 @@ def _check_kind(names: set[str]) -> None:
     raise SheetError(_("这是压缩包，不是 Excel 文件。请先解压，再上传里面的 .xlsx 表格。"))
 
 
+def _check_names(names: list[str]) -> None:
+    """No macros, and no name that says another place or that two members share."""
+    if any(name.lower().endswith(_MACROS) for name in names):
+        raise with_macros()
+    if len({name.lower() for name in names}) < len(names):
+        raise unreadable()
+    for name in names:
+        if name.startswith("/") or "\\" in name or ":" in name or ".." in name.split("/"):
+            raise unreadable()
+
+
 @dataclass(slots=True)
 class _Budget:
     cells: int = MAX_CELL_ELEMENTS
@@ -97,6 +117,9 @@ class _Budget:
 def _walk(stream: IO[bytes], budget: _Budget, *, must_be_xml: bool) -> SheetFacts:
     """Walk one member. A picture or another binary part ends at its first bytes, unharmed."""
     walker = _Walker(budget)
+    head = stream.read(_CHUNK)
+    if head.startswith(_ARCHIVES):
+        raise SheetError(_("文件里夹带着别的文件。请把要导入的那张表另存为新的 .xlsx 后再上传。"))
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.buffer_text = True
     parser.StartElementHandler = walker.start
@@ -104,8 +127,10 @@ def _walk(stream: IO[bytes], budget: _Budget, *, must_be_xml: bool) -> SheetFact
     parser.CharacterDataHandler = walker.text
     parser.StartDoctypeDeclHandler = walker.doctype
     try:
-        while chunk := stream.read(_CHUNK):
+        chunk = head
+        while chunk:
             parser.Parse(chunk, False)
+            chunk = stream.read(_CHUNK)
         parser.Parse(b"", True)
     except expat.ExpatError:
         if must_be_xml:
@@ -134,6 +159,8 @@ class _Walker:
         if self._depth > MAX_DEPTH:
             raise unreadable()
         name = name.rpartition(" ")[2]
+        if "macroEnabled" in attributes.get("ContentType", ""):
+            raise with_macros()
         if not self._in_cells:
             self._budget.others -= 1
             if self._budget.others < 0:

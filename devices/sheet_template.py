@@ -10,6 +10,7 @@ from openpyxl.styles import Font
 from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.datavalidation import DataValidation
 
+from agency import spreadsheet
 from devices.sheet_columns import COLUMNS
 
 # Made up; its check digit is right. Left in the sheet, the row is refused as the example.
@@ -44,8 +45,8 @@ def template_workbook() -> bytes:
         letter = get_column_letter(index)
         sheet.column_dimensions[letter].number_format = _AS_TEXT
         sheet.column_dimensions[letter].width = 24 if column.key in {"name", "tax_id"} else 14
-        sheet.cell(1, index, column.name).font = Font(bold=True)
-        sheet.cell(2, index, _EXAMPLE.get(column.key)).number_format = _AS_TEXT
+        spreadsheet.put(sheet, 1, index, column.name).font = Font(bold=True)
+        spreadsheet.put(sheet, 2, index, _EXAMPLE.get(column.key, "")).number_format = _AS_TEXT
         if column.key in _LISTS:
             allowed = DataValidation(
                 type="list", formula1=f'"{_LISTS[column.key]}"', showErrorMessage=False

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET, require_http_methods
 
-from agency import clock
+from agency import clock, spreadsheet
 from agency.access import require
 from agency.choices import Act
 from agency.middleware import viewer_of
@@ -34,7 +34,6 @@ STATUS_LABELS = {
     RowStatus.ERROR: gettext_lazy("有错误"),
 }
 STATUS_COLOURS = {RowStatus.NEW: "green", RowStatus.UPDATE: "blue", RowStatus.ERROR: "red"}
-_XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
 class UploadForm(forms.Form):
@@ -43,7 +42,7 @@ class UploadForm(forms.Form):
     file = forms.FileField(
         label=gettext_lazy("Excel 文件"),
         allow_empty_file=True,  # the reader says it better
-        widget=forms.ClearableFileInput(attrs={"accept": ".xlsx,.xlsm,.csv"}),
+        widget=forms.ClearableFileInput(attrs={"accept": ".xlsx,.csv"}),
         error_messages={"required": gettext_lazy("请先选择文件。")},
     )
 
@@ -82,9 +81,7 @@ def upload(request: HttpRequest) -> HttpResponse:
 def template(request: HttpRequest) -> HttpResponse:
     """A sheet to fill in."""
     require(viewer_of(request), Act.IMPORT)
-    response = HttpResponse(template_workbook(), content_type=_XLSX)
-    response["Content-Disposition"] = 'attachment; filename="qingka-import.xlsx"'
-    return response
+    return spreadsheet.answer(template_workbook(), "qingka-import.xlsx")
 
 
 @require_http_methods(["GET", "POST"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
+import warnings
 import zipfile
 from collections.abc import Sequence
 from typing import Any
@@ -274,6 +276,137 @@ def test_entities_are_refused_in_any_encoding(encoding: str) -> None:
     )
     bomb = rezipped(workbook(NAMES), {"xl/sharedStrings.xml": text.encode(encoding)})
     assert "已损坏" in refusal(bomb)
+
+
+@pytest.mark.parametrize(
+    "declaration",
+    [
+        '<!DOCTYPE x SYSTEM "file:///etc/passwd">',
+        '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/hostname">]>',
+        '<!DOCTYPE x [<!ENTITY % p SYSTEM "http://127.0.0.1:1/x.dtd"> %p;]>',
+        "<!DOCTYPE x>",
+    ],
+)
+@pytest.mark.parametrize("member", ["xl/workbook.xml", "[Content_Types].xml", "xl/_rels/x.rels"])
+def test_a_declaration_of_a_document_type_is_refused_in_every_member(
+    member: str, declaration: str
+) -> None:
+    data = rezipped(workbook(NAMES), {member: f"{declaration}<x>&a;</x>".encode()})
+    assert "已损坏" in refusal(data)
+
+
+def test_a_member_that_is_too_deep_is_refused() -> None:
+    deep = b"<x>" * (sheet_guard.MAX_DEPTH + 1) + b"</x>" * (sheet_guard.MAX_DEPTH + 1)
+    assert "已损坏" in refusal(rezipped(workbook(NAMES), {"xl/deep.xml": deep}))
+
+
+def test_a_directory_that_says_less_than_it_holds_is_not_believed() -> None:
+    data = bytearray(rezipped(_honest(), {"xl/big.xml": b"<x>" + b" " * 3_000_000 + b"</x>"}))
+    at = data.rindex(b"PK\x01\x02")  # the last entry of the directory is the one just added
+    data[at + 24 : at + 28] = (10).to_bytes(4, "little")
+    assert "已损坏" in refusal(bytes(data))
+
+
+def test_more_members_than_any_honest_workbook_are_refused() -> None:
+    more = {f"xl/x{number}.xml": b"<x/>" for number in range(sheet_guard.MAX_MEMBERS)}
+    assert "内容过多" in refusal(rezipped(workbook(NAMES), more))
+
+
+# — What may lie in a workbook
+
+
+def _honest() -> bytes:
+    return workbook(NAMES, ["甲", "甲公司", TAX_ID])
+
+
+def content_types(kind: str) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(_honest())) as archive:
+        text = archive.read("[Content_Types].xml").decode()
+    plain = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"
+    assert plain in text
+    return text.replace(plain, kind).encode()
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"xl/vbaProject.bin": b"\xd0\xcf\x11\xe0"},
+        {"xl/VBAPROJECT.BIN": b"x"},
+        {"macros/vbaData.xml": b"<x/>"},
+        {
+            "[Content_Types].xml": content_types(
+                "application/vnd.ms-excel.sheet.macroEnabled.main+xml"
+            )
+        },
+        {
+            "[Content_Types].xml": content_types(
+                "application/vnd.ms-excel.template.macroEnabled.main+xml"
+            )
+        },
+    ],
+)
+@pytest.mark.parametrize("name", ["客户.xlsm", "客户.xlsx"])
+def test_a_workbook_with_macros_is_refused_whatever_it_is_called(
+    parts: dict[str, bytes], name: str
+) -> None:
+    assert "含有宏" in refusal(rezipped(_honest(), parts), name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../etc/passwd", "xl/../../x.xml", "/etc/cron.d/x", "C:/x.xml", "xl\\..\\x.xml"],
+)
+def test_a_member_that_names_another_place_is_refused(name: str) -> None:
+    assert "已损坏" in refusal(rezipped(_honest(), {name: b"<x/>"}))
+
+
+@pytest.mark.parametrize("name", ["xl/workbook.xml", "XL/Workbook.xml"])
+def test_two_members_of_one_name_are_refused(name: str) -> None:
+    target = io.BytesIO(_honest())
+    with warnings.catch_warnings(), zipfile.ZipFile(target, "a") as archive:
+        warnings.simplefilter("ignore")  # zipfile knows that it is wrong
+        archive.writestr(name, "<x/>")
+    assert "已损坏" in refusal(target.getvalue())
+
+
+@pytest.mark.parametrize("inner", ["xlsx", "ole", "gzip"])
+def test_a_file_within_the_file_is_refused_unopened(inner: str) -> None:
+    bomb = rezipped(_honest(), {"xl/big.xml": bytes(sheet_guard.MAX_UNPACKED)})
+    content = {
+        "xlsx": bomb,
+        "ole": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
+        "gzip": gzip.compress(b"x"),
+    }
+    data = rezipped(_honest(), {f"xl/embeddings/oleObject1.{inner}": content[inner]})
+    assert "夹带着别的文件" in refusal(data)
+
+
+def test_a_picture_in_a_workbook_does_no_harm() -> None:
+    data = rezipped(_honest(), {"xl/media/image1.png": b"\x89PNG\r\n\x1a\n" + bytes(99)})
+    assert len(read_sheet(data, "a.xlsx").rows) == 1
+
+
+def test_a_link_to_another_place_is_never_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("the reader opened a connection")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    rels = (
+        b'<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
+        b'<Relationship Id="rId1" Type="http://schemas.openxmlformats.org/officeDocument/2006/'
+        b'relationships/externalLinkPath" Target="http://192.0.2.1/x.xlsx" TargetMode="External"/>'
+        b"</Relationships>"
+    )
+    data = rezipped(
+        workbook(NAMES, ['=HYPERLINK("http://192.0.2.1/","x")', "甲公司", TAX_ID]),
+        {
+            "xl/externalLinks/externalLink1.xml": b"<externalLink/>",
+            "xl/externalLinks/_rels/externalLink1.xml.rels": rels,
+            "xl/worksheets/_rels/sheet1.xml.rels": rels,
+        },
+    )
+    assert read_sheet(data, "a.xlsx").rows[0].troubles == {0: Trouble.FORMULA}
 
 
 def test_one_long_text_shown_by_every_cell_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
