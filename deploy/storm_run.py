@@ -40,6 +40,7 @@ from deploy.private import private_folder
 from deploy.stack import StackError
 from deploy.weather import network
 from deploy.weather.house import House
+from deploy.weather.report import Course, show, write
 from deploy.weather.scene import Scene, set_scene
 from deploy.weather.schedule import Accident, Kind, draw
 from deploy.weather.strike import Striker
@@ -56,7 +57,6 @@ _PRESS_SECONDS = 15.0
 _CALM_SECONDS = 300.0
 _MOST_PRESSES_AFTERWARDS = 3
 _LOOK_SECONDS = 0.5
-_MOST_SHOWN = 60
 
 log = logging.getLogger("storm")
 
@@ -212,7 +212,7 @@ class Storm:
         calm = time.monotonic() - began - stormed
         for name in house.machines:
             house.end(name)
-        return self._report(house, striker, settled, stormed, calm, cleared)
+        return self._report(house, striker, settled, Course(stormed, calm, cleared))
 
     def _lay_out(self, house: House) -> None:
         places, scene = house.places, self._scene
@@ -349,19 +349,10 @@ class Storm:
 
     # -- the report -----------------------------------------------------------------------------
 
-    def _report(
-        self,
-        house: House,
-        striker: Striker,
-        settled: bool,
-        stormed: float,
-        calm: float,
-        cleared: int,
-    ) -> int:
+    def _report(self, house: House, striker: Striker, settled: bool, course: Course) -> int:
         from deploy.weather.verdict import verdict
 
-        scene = self._scene
-        places = house.places
+        options, scene, places = self._options, self._scene, house.places
         found = verdict(
             disks=places.disks,
             bureau=places.bureau,
@@ -369,72 +360,33 @@ class Storm:
             expected=scene.expected,
             clock_offset=self._play.offset,
         )
-        violations = [*found.violations]
-        if not settled:
-            violations.insert(0, "限定时间内没有办完 (not settled in time)")
+        late = [] if settled else ["限定时间内没有办完 (not settled in time)"]
         ends = Counter(f"{claim.ending} {claim.code}".strip() for claim in found.claims.disks)
-        kinds = {kind.value: striker.done[kind.value] for kind in Kind if striker.done[kind.value]}
         report: dict[str, Any] = {
-            "seed": self._options.seed,
-            "disks": self._options.disks,
-            "minutes": self._options.minutes,
+            "seed": options.seed,
+            "disks": options.disks,
+            "minutes": options.minutes,
             "machines": len(scene.machines),
-            "namespaces": not self._options.no_namespaces,
+            "namespaces": not options.no_namespaces,
             "pcscd": list(scene.readers),
             "missing": self._lacking,
-            "accidents": kinds,
-            "accidents_in_all": sum(kinds.values()),
+            "accidents": {kind.value: n for kind in Kind if (n := striker.done[kind.value])},
+            "accidents_in_all": striker.done.total(),
             "not_done": striker.undone,
             "storm_errors": striker.failures,
             "ended_by_itself": dict(self._ended_alone),
             "presses": dict(self._presses),
-            "seconds": {"storm": round(stormed, 1), "calm": round(calm, 1)},
-            "cleared_in_the_storm": cleared,
+            "seconds": {"storm": round(course.storm, 1), "calm": round(course.calm, 1)},
+            "cleared_in_the_storm": course.cleared,
             "ends": dict(ends.most_common()),
             "in_doubt": found.in_doubt,
-            "violations": violations,
+            "violations": [*late, *found.violations],
         }
-        text = json.dumps(report, ensure_ascii=False, indent=1)
-        (house.places.root / "report.json").write_text(text + "\n", encoding="utf-8")
-        if self._options.json:
-            self._options.json.write_text(text + "\n", encoding="utf-8")
-        self._show(report)
-        if violations:
+        write(report, places.root / "report.json", options.json)
+        show(report, self._console)
+        if report["violations"]:
             return WRONG
-        return FAILED if report["storm_errors"] else OK
-
-    def _show(self, report: dict[str, Any]) -> None:
-        def say(line: str, style: str = "") -> None:
-            self._console.print(line, style=style, markup=False, soft_wrap=True)
-
-        say(f"事故 (accidents) {report['accidents_in_all']}:")
-        for kind, count in report["accidents"].items():
-            say(f"  {count:4d} {kind}")
-        for title, lines in (
-            ("未能进行 (not done)", report["not_done"]),
-            ("风暴自身的错误 (errors of the storm itself)", report["storm_errors"]),
-        ):
-            for line in lines:
-                say(f"  {title}: {line}", "yellow")
-        if report["ended_by_itself"]:
-            say(
-                f"自行退出后重启 (ended by itself, restarted): {report['ended_by_itself']}",
-                "yellow",
-            )
-        seconds = report["seconds"]
-        say(
-            f"风暴 {seconds['storm']} 秒, 平静 {seconds['calm']} 秒 (storm, calm); 风暴中清卡 "
-            f"{report['cleared_in_the_storm']} (cleared in the storm); 按键 {report['presses']}"
-        )
-        say("结果 (ends):")
-        for end, count in report["ends"].items():
-            say(f"  {count:4d} {end}")
-        violations = report["violations"]
-        say(f"违反 (violations): {len(violations)}", "red bold" if violations else "green")
-        for sentence in violations[:_MOST_SHOWN]:
-            say(f"  · {sentence}", "red")
-        if len(violations) > _MOST_SHOWN:
-            say("  … (report.json)", "red")
+        return FAILED if striker.failures else OK
 
 
 def _log_to(path: Path) -> None:
