@@ -21,26 +21,23 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import httpx
 from rich.console import Console
 
 from deploy import readers
 from deploy.demonstration.child import ROOT
-from deploy.demonstration.people import accounts_of
 from deploy.demonstration.play import Play
-from deploy.demonstration.press import PressError, press
-from deploy.demonstration.scenario import Case
+from deploy.demonstration.press import PressError
 from deploy.demonstration.sheet import write_sheet
 from deploy.embedded import EmbeddedError
 from deploy.private import private_folder
 from deploy.stack import StackError
 from deploy.weather import network
+from deploy.weather.button import Person
 from deploy.weather.house import House
-from deploy.weather.report import Course, show, write
+from deploy.weather.report import Course, ends, show, write
 from deploy.weather.scene import Scene, set_scene
 from deploy.weather.schedule import Accident, Kind, draw
 from deploy.weather.strike import Striker
@@ -50,9 +47,6 @@ OK, WRONG, FAILED = 0, 1, 2
 
 _PARALLEL = 4
 _PRESENT_SECONDS = 180.0
-_WAVE_SECONDS = 8.0
-#: In which share of the storm the button is pressed for everybody, part by part.
-_PRESSING = 0.6
 _PRESS_SECONDS = 15.0
 _CALM_SECONDS = 300.0
 _MOST_PRESSES_AFTERWARDS = 3
@@ -85,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.print("已中断 (interrupted).")
         return FAILED
     except (StormError, EmbeddedError, StackError, PressError) as error:
-        console.print(str(error), style="red", markup=False)
+        console.print(str(error), style="red", markup=False, soft_wrap=True)
         return FAILED
 
 
@@ -128,7 +122,6 @@ class Storm:
         playable = self._scene.playable(network=not options.no_namespaces)
         self._accidents = draw(options.seed, self._seconds, playable)
         self._ended_alone: Counter[str] = Counter()
-        self._presses: Counter[str] = Counter()
 
     def run(self) -> int:
         options = self._options
@@ -183,6 +176,7 @@ class Storm:
     # -- order of events ------------------------------------------------------------------------
 
     def _weather(self, house: House) -> int:
+        options = self._options
         self._lay_out(house)
         house.start()
         os.environ.update(house.environment() | {"QINGKA_LOG_LEVEL": "WARNING"})
@@ -193,7 +187,8 @@ class Storm:
         self._await_disks(house)
         began = time.monotonic()
         stop = threading.Event()
-        presser = threading.Thread(target=self._press_in_waves, args=(house, began, stop))
+        person = Person(house, self._scene, options.seed)
+        presser = threading.Thread(target=person.press_in_waves, args=(self._seconds, began, stop))
         presser.start()
         striker = Striker(house)
         try:
@@ -208,11 +203,12 @@ class Storm:
         stormed = time.monotonic() - began
         connections.close_all()  # they are from before the database went down
         cleared = self._cleared()
-        settled = self._calm(house)
+        settled = self._calm(house, person)
         calm = time.monotonic() - began - stormed
         for name in house.machines:
             house.end(name)
-        return self._report(house, striker, settled, Course(stormed, calm, cleared))
+        course = Course(stormed, calm, cleared, person.presses)
+        return self._report(house, striker, settled, course)
 
     def _lay_out(self, house: House) -> None:
         places, scene = house.places, self._scene
@@ -244,49 +240,6 @@ class Storm:
             log.warning("%s ended by itself, started again", name)
             self._ended_alone[name] += 1
 
-    # -- the button -----------------------------------------------------------------------------
-
-    def _press_in_waves(self, house: House, began: float, stop: threading.Event) -> None:
-        """A part of the clients at a time; the usual ones among the earlier are read once more."""
-        chance = random.Random(f"presses {self._options.seed}")  # noqa: S311 - to be repeated
-        ids = self._companies()
-        who = list(self._scene.clients)
-        chance.shuffle(who)
-        waves = max(1, round(self._seconds * _PRESSING / _WAVE_SECONDS))
-        for wave in range(waves):
-            if stop.wait(
-                max(0.0, began + wave * self._seconds * _PRESSING / waves - time.monotonic())
-            ):
-                return
-            part = who[wave * len(who) // waves : (wave + 1) * len(who) // waves]
-            if part:
-                self._press(house, [ids[row.tax_id] for row in part], "report_and_clear", stop)
-            before = [row for row in who[: wave * len(who) // waves] if row.case is Case.NORMAL]
-            if before and wave % 2:
-                some = chance.sample(before, min(4, len(before)))
-                self._press(house, [ids[row.tax_id] for row in some], "read", stop)
-
-    def _press(
-        self, house: House, companies: Sequence[int], action: str, stop: threading.Event
-    ) -> None:
-        """As a person does: again until the page says that it has begun."""
-        password = accounts_of(house.places).password
-        while not stop.is_set():
-            try:
-                press(house.url, "owner", password, action=action, companies=companies)
-            except (httpx.HTTPError, PressError) as error:
-                log.info("press %s: %r", action, error)
-                stop.wait(0.5)
-            else:
-                self._presses[action] += 1
-                return
-        log.info("not pressed: %s of %d clients", action, len(companies))
-
-    def _companies(self) -> dict[str, int]:
-        from deploy.demonstration import tables
-
-        return tables.companies()
-
     def _cleared(self) -> int:
         """Disks that are cleared at the end of the storm, before it was calm."""
         from deploy.demonstration import tables
@@ -297,30 +250,15 @@ class Storm:
             for claim in tables.read_claims().disks
         )
 
-    def _calm(self, house: House) -> bool:
+    def _calm(self, house: House, person: Person) -> bool:
         """Let everything recover; press again what failed in the storm, as a person would."""
-        if unpressed := self._unpressed():
-            self._presses["afterwards"] += len(unpressed)
-            self._press(house, unpressed, "report_and_clear", threading.Event())
-        for number in range(_MOST_PRESSES_AFTERWARDS + 1):
+        person.press_unpressed()
+        for _ in range(_MOST_PRESSES_AFTERWARDS):
             if not self._settle(house):
                 return False
-            again = self._unfinished()
-            if not again or number == _MOST_PRESSES_AFTERWARDS:
+            if not person.press_again():
                 return True
-            ids = self._companies()
-            log.info("pressed again: %s", again)
-            self._presses["again"] += len(again)
-            companies = [ids[tax_id] for tax_id in again]
-            self._press(house, companies, "report_and_clear", threading.Event())
-        return True
-
-    def _unpressed(self) -> list[int]:
-        """Clients of whom the storm let nobody press the button."""
-        from deploy.demonstration import tables
-
-        ids = self._companies()
-        return [ids[claim.tax_id] for claim in tables.read_claims().disks if not claim.outcome]
+        return self._settle(house)
 
     def _settle(self, house: House) -> bool:
         from deploy.demonstration import tables
@@ -332,20 +270,6 @@ class Storm:
                 return False
             time.sleep(_LOOK_SECONDS)
         return True
-
-    def _unfinished(self) -> list[str]:
-        """Taxpayers whose disk did not end as its world says; a true doubt is not pressed again."""
-        from deploy.demonstration import tables
-
-        wanted = {disk.device_no: disk for disk in self._scene.expected.disks}
-        found = []
-        for claim in tables.read_claims().disks:
-            disk = wanted.get(claim.device_no)
-            if disk is None or claim.excused:
-                continue
-            if (claim.ending, claim.code) != (disk.ending, disk.code):
-                found.append(claim.tax_id)
-        return found
 
     # -- the report -----------------------------------------------------------------------------
 
@@ -361,7 +285,6 @@ class Storm:
             clock_offset=self._play.offset,
         )
         late = [] if settled else ["限定时间内没有办完 (not settled in time)"]
-        ends = Counter(f"{claim.ending} {claim.code}".strip() for claim in found.claims.disks)
         report: dict[str, Any] = {
             "seed": options.seed,
             "disks": options.disks,
@@ -375,10 +298,10 @@ class Storm:
             "not_done": striker.undone,
             "storm_errors": striker.failures,
             "ended_by_itself": dict(self._ended_alone),
-            "presses": dict(self._presses),
+            "presses": dict(course.presses),
             "seconds": {"storm": round(course.storm, 1), "calm": round(course.calm, 1)},
             "cleared_in_the_storm": course.cleared,
-            "ends": dict(ends.most_common()),
+            **ends(found.claims, scene.expected),
             "in_doubt": found.in_doubt,
             "violations": [*late, *found.violations],
         }

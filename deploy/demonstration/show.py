@@ -76,13 +76,14 @@ def outcomes(console: Console, claims: Claims, diskless: int) -> None:
     ):
         names = list(dict.fromkeys(companies))
         shown = "、".join(names[:3]) + (f" 等 {len(names)} 户" if len(names) > 3 else "")
-        table.add_row(_state_words(ending), str(len(companies)), _why(ending, code), shown)
+        table.add_row(state_words(ending), str(len(companies)), why(ending, code), shown)
     if diskless:
         table.add_row("无需清卡", "–", "数电, 没有税盘", f"{diskless} 户")
     console.print(table)
 
 
-def _state_words(ending: str) -> str:
+def state_words(ending: str) -> str:
+    """An ending as the pages call it."""
     state, _, reason = ending.partition("(")
     if not state:
         return "未办理"
@@ -90,7 +91,8 @@ def _state_words(ending: str) -> str:
     return f"{words}: {Reason(reason.rstrip(')')).label}" if reason else words
 
 
-def _why(ending: str, code: str) -> str:
+def why(ending: str, code: str) -> str:
+    """What stands behind an ending, and whose move it is; empty where there is nothing to say."""
     if code == "elsewhere":
         return "读盘时已清卡 (非本系统办理), 未写盘"
     if ending == "waiting(disk)":
