@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -46,9 +47,8 @@ LIMITS_SCALE = 0.1  # a lease lasts 12 s, a call 6 s
 OK, WRONG, FAILED = 0, 1, 2
 
 _PARALLEL = 4
-_PRESENT_SECONDS = 180.0
 _PRESS_SECONDS = 15.0
-_CALM_SECONDS = 300.0
+_STANDSTILL_SECONDS = 300.0
 _MOST_PRESSES_AFTERWARDS = 3
 _LOOK_SECONDS = 0.5
 
@@ -228,12 +228,22 @@ class Storm:
     def _await_disks(self, house: House) -> None:
         from deploy.demonstration import tables
 
-        until = time.monotonic() + _PRESENT_SECONDS
-        while (seen := tables.disks_present()) < len(self._plugged()):
-            self._tend(house)
+        if not self._await(house, len(self._plugged()), tables.disks_present):
+            seen = tables.disks_present()
+            raise StormError(f"only {seen} of {len(self._plugged())} disks are reported")
+
+    def _await(self, house: House, all_of_them: int, count: Callable[[], int]) -> bool:
+        """Until all are counted. Given up when a long time passes without one more: how long it
+        may take in all is a matter of how busy this computer is."""
+        most, until = -1, 0.0
+        while (seen := count()) < all_of_them:
+            if seen > most:
+                most, until = seen, time.monotonic() + _STANDSTILL_SECONDS
             if time.monotonic() > until:
-                raise StormError(f"only {seen} of {len(self._plugged())} disks are reported")
+                return False
+            self._tend(house)
             time.sleep(_LOOK_SECONDS)
+        return True
 
     def _tend(self, house: House) -> None:
         for name in house.begin_again_what_ended():
@@ -263,13 +273,8 @@ class Storm:
     def _settle(self, house: House) -> bool:
         from deploy.demonstration import tables
 
-        until = time.monotonic() + _CALM_SECONDS
-        while not tables.progress(self._plugged()).finished:
-            self._tend(house)
-            if time.monotonic() > until:
-                return False
-            time.sleep(_LOOK_SECONDS)
-        return True
+        plugged = self._plugged()
+        return self._await(house, self._options.disks, lambda: tables.progress(plugged).settled)
 
     # -- the report -----------------------------------------------------------------------------
 
@@ -284,7 +289,7 @@ class Storm:
             expected=scene.expected,
             clock_offset=self._play.offset,
         )
-        late = [] if settled else ["限定时间内没有办完 (not settled in time)"]
+        late = [] if settled else ["久无进展, 没有办完 (nothing settled any more)"]
         report: dict[str, Any] = {
             "seed": options.seed,
             "disks": options.disks,
