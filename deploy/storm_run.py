@@ -38,17 +38,17 @@ from deploy.stack import StackError
 from deploy.weather import network
 from deploy.weather.button import Person
 from deploy.weather.house import House
+from deploy.weather.pace import QUIET, time_factor
 from deploy.weather.report import Course, ends, show, write
 from deploy.weather.scene import Scene, set_scene
 from deploy.weather.schedule import Accident, Kind, draw
 from deploy.weather.strike import Striker
 
-LIMITS_SCALE = 0.1  # a lease lasts 12 s, a call 6 s
 OK, WRONG, FAILED = 0, 1, 2
 
 _PARALLEL = 4
 _PRESS_SECONDS = 15.0
-_STANDSTILL_SECONDS = 300.0
+_STANDSTILL_SECONDS = 3000.0  # by the time factor, like the pauses before a new try
 _MOST_PRESSES_AFTERWARDS = 3
 _LOOK_SECONDS = 0.5
 
@@ -88,6 +88,9 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--disks", type=int, default=40, help="税盘数 (default: 40)")
     parser.add_argument("--minutes", type=float, default=1.0, help="分钟 (default: 1)")
     parser.add_argument("--seed", type=int, help="随机种子 (default: drawn, and printed)")
+    parser.add_argument(
+        "--time-factor", type=float, help="时限系数 (default: measured; of every limit and lease)"
+    )
     parser.add_argument("--no-namespaces", action="store_true", help="不断网 (no network is cut)")
     parser.add_argument("--no-pcsc", action="store_true", help="不用 pcscd (all cards in racks)")
     parser.add_argument("--schedule", action="store_true", help="只列出事故表 (only print it)")
@@ -98,6 +101,8 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not 2 <= options.disks <= 999 or not 0 < options.minutes <= 600:
         parser.error("--disks 2…999, --minutes > 0")
+    if options.time_factor is not None and not 0.01 <= options.time_factor <= 1:
+        parser.error("--time-factor 0.01…1")
     if options.seed is None:
         options.seed = random.randrange(10**6)  # noqa: S311 - it is printed
     return options
@@ -121,6 +126,7 @@ class Storm:
         )
         playable = self._scene.playable(network=not options.no_namespaces)
         self._accidents = draw(options.seed, self._seconds, playable)
+        self._factor: float = options.time_factor or QUIET
         self._ended_alone: Counter[str] = Counter()
 
     def run(self) -> int:
@@ -130,6 +136,9 @@ class Storm:
             for accident in self._accidents:
                 self._console.print(_line(accident), markup=False)
             return OK
+        if options.time_factor is None:
+            self._factor = time_factor()
+        self._console.print(f"时限系数 (time factor, of every limit and lease): {self._factor:g}")
         root = (options.dir or ROOT / ".run" / f"storm-{os.getpid()}").absolute()
         root.parent.mkdir(parents=True, exist_ok=True)
         private_folder(root)
@@ -143,7 +152,7 @@ class Storm:
             cables,
             machines=self._scene.machines,
             readers=self._scene.readers,
-            limits_scale=LIMITS_SCALE,
+            limits_scale=self._factor,
             clock_offset=self._play.offset,
         )
         status = FAILED
@@ -238,7 +247,7 @@ class Storm:
         most, until = -1, 0.0
         while (seen := count()) < all_of_them:
             if seen > most:
-                most, until = seen, time.monotonic() + _STANDSTILL_SECONDS
+                most, until = seen, time.monotonic() + _STANDSTILL_SECONDS * self._factor
             if time.monotonic() > until:
                 return False
             self._tend(house)
@@ -294,6 +303,7 @@ class Storm:
             "seed": options.seed,
             "disks": options.disks,
             "minutes": options.minutes,
+            "time_factor": self._factor,
             "machines": len(scene.machines),
             "namespaces": not options.no_namespaces,
             "pcscd": list(scene.readers),
