@@ -13,11 +13,14 @@ from typing import Any
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.mfa.models import Authenticator
+from django.contrib import messages
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from agency import audit, sealing
+from agency import audit, sealing, way_back
 from agency.access import is_operator, memberships_of
 from agency.audit import Actor
 from agency.choices import Action, ActorKind
@@ -65,6 +68,12 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
                 audit.acting(Actor(ActorKind.OPERATOR, user.get_username(), user.pk)),
             ):
                 audit.record(Action.SIGNED_IN)
+        for by, at in way_back.untold(user):
+            messages.warning(
+                request,
+                gettext("%(by)s 于 %(time)s 重设了您的两步验证或口令。如非您所要求，请联系负责人。")
+                % {"by": by, "time": f"{timezone.localtime(at):%Y-%m-%d %H:%M}"},
+            )
         return super().post_login(request, user, **kwargs)
 
     def get_login_redirect_url(self, request: HttpRequest) -> str:

@@ -46,8 +46,8 @@ HEADERS = {
     ),
 }
 
-#: Addresses that hold a secret of their own: a client's link, an invitation.
-_WITH_TOKEN = re.compile(r"(/(?:c|join)/)[-\w%]{20,}")
+#: Addresses that hold a secret of their own: a client's link, an invitation, a new password.
+_WITH_TOKEN = re.compile(r"(/(?:c|join|renew)/)[-\w%]{20,}")
 
 
 def without_token(text: str) -> str:

@@ -92,6 +92,9 @@ class Membership(TenantModel):
     name = models.CharField(_("姓名"), max_length=50)
     role = models.CharField(_("角色"), max_length=16, choices=Role)
     active = models.BooleanField(_("在用"), default=True)
+    # Somebody reset the person's way in (agency.way_back): told at the next sign-in, then emptied.
+    reset_at = models.DateTimeField(null=True)
+    reset_by = models.CharField(max_length=100, blank=True)
 
     class Meta:
         verbose_name = _("成员")

@@ -19,6 +19,7 @@ from agency.pages import (
     session,
     sessions,
     support,
+    way_back,
 )
 from agency.pages.proof import recently_proven
 
@@ -51,6 +52,7 @@ urlpatterns = [
     path("members/demand", members.demand, name="member-demand"),
     path("members/<int:member_id>/role", members.role, name="member-role"),
     path("members/<int:member_id>/remove", members.remove, name="member-remove"),
+    path("members/<int:member_id>/reset", way_back.reset, name="member-reset"),
     path("invitations/<int:invitation_id>/revoke", members.revoke, name="invitation-revoke"),
     path("covers", members.cover, name="cover"),
     path("covers/<int:cover_id>/end", members.cover_end, name="cover-end"),
@@ -62,6 +64,7 @@ urlpatterns = [
     path("client-links/<int:link_id>/revoke", client_links.revoke, name="client-link-revoke"),
     path("c/<str:token>", client_links.enter, name="client-enter"),
     path("join/<str:token>", invitation.page, name="invitation"),
+    path("renew/<str:token>", way_back.renew, name="password-renew"),
     path("agency", session.switch_agency, name="agency-switch"),
     path("language", login_not_required(require_POST(set_language)), name="set_language"),
     path("audit", audit.trail, name="audit"),

@@ -256,6 +256,7 @@ ACCOUNT_FORMS = {
     "reauthenticate": "agency.pages.account_forms.OwnPasswordAgainForm",
     "change_password": "agency.pages.account_forms.PasswordChangeForm",
 }
+PASSWORD_RESET_TIMEOUT = 24 * 60 * 60
 MFA_ADAPTER = "agency.accounts.SecondFactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "清卡台"

@@ -31,15 +31,9 @@ from agency.pages.password_field import hidden
 from agency.scope import agency_scope
 
 
-class JoinForm(forms.Form):
-    """A login of one's own."""
+class NewPasswordForm(forms.Form):
+    """A new password, twice."""
 
-    name = forms.CharField(label=gettext_lazy("姓名"), max_length=50)
-    username = forms.CharField(
-        label=gettext_lazy("账号"),
-        max_length=150,
-        widget=forms.TextInput({"autocomplete": "username"}),
-    )
     password1 = forms.CharField(
         label=gettext_lazy("登录口令"),
         strip=False,
@@ -58,6 +52,18 @@ class JoinForm(forms.Form):
         if cleaned.get("password1") != cleaned.get("password2"):
             raise ValidationError(_("两次输入的口令不一样。"))
         return cleaned
+
+
+class JoinForm(NewPasswordForm):
+    """A login of one's own."""
+
+    name = forms.CharField(label=gettext_lazy("姓名"), max_length=50)
+    username = forms.CharField(
+        label=gettext_lazy("账号"),
+        max_length=150,
+        widget=forms.TextInput({"autocomplete": "username"}),
+    )
+    field_order = ("name", "username", "password1", "password2")
 
 
 @sensitive_post_parameters()

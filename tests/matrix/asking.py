@@ -46,6 +46,7 @@ PATHS = {
     "import-preview": ("pk", "draft"),
     "member-role": ("member_id", "member"),
     "member-remove": ("member_id", "member"),
+    "member-reset": ("member_id", "member"),
     "invitation-revoke": ("invitation_id", "invitation"),
     "cover-end": ("cover_id", "cover"),
     "client-links": ("company_id", "company"),
@@ -113,7 +114,7 @@ def _address(row: Row, who: Asker, target: Target) -> str:
         return reverse(name, kwargs={argument: target.id(kind)})
     if name.startswith("machine-") and row.of == "run":
         return reverse(name, kwargs={"run_id": _run(who, target)[0]})
-    if name in {"invitation", "client-enter"}:
+    if name in {"invitation", "client-enter", "password-renew"}:
         return reverse(name, kwargs={"token": target.house.codes[name]})
     query = ""
     if name == "act-confirm":
@@ -151,6 +152,8 @@ def page_form(route: str, who: Asker, target: Target) -> dict[str, Any]:
         "client-links": {"name": name},
         "member-invite": {"name": name, "role": "front_desk"},
         "member-demand": {"second_factor": "nobody"},
+        "member-reset": {"what": "second_factor"},
+        "password-renew": {"password1": "another horse 8", "password2": "another horse 8"},
         "member-role": {"role": "supervisor"},
         "operator:support-open": {"reason": "客户来电求助", "minutes": "15"},
         "cover": {"since": "2026-11-09", "until": "2026-11-10"},

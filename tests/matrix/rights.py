@@ -110,6 +110,7 @@ member-invite        POST                        manage members
 member-demand        POST                        manage members
 member-role          POST                        manage members          member
 member-remove        POST                        manage members          member
+member-reset         GET,POST                    manage members          member
 invitation-revoke    POST                        manage members          invitation
 cover                POST                        arrange covers
 cover-end            POST                        arrange covers          cover
@@ -120,6 +121,7 @@ support-end          POST                        consent to support      support
 client-links         GET,POST                    see a company           company
 client-link-revoke   POST                        see a company           link
 client-enter         GET                         everybody               link_token
+password-renew       GET,POST                    everybody               renewal
 invitation           GET,POST                    join by a link          token
 logout               POST,OPTIONS                be signed in
 agency-switch        POST                        be signed in            agency
@@ -212,7 +214,7 @@ ROWS = _rows()
 #: An address whose object is a secret of its own (a code), or which answers with what it finds.
 NO_COMPARISON = {"machine-enrol", "board-rows", "invitation", "client-enter"}
 #: The operator opens a session in any agency that consents.
-NO_COMPARISON |= {"operator:support-open"}
+NO_COMPARISON |= {"operator:support-open", "password-renew"}
 #: Rights for which nobody has to be signed in.
 OPEN_RIGHTS = {"everybody", "join by a link"}
 

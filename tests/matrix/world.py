@@ -9,7 +9,7 @@ from typing import Any
 
 from django.test import Client
 
-from agency import client_links, people, support
+from agency import client_links, people, support, way_back
 from agency.choices import Role
 from agency.models import Agency, AuditEntry, Company, SupportSession
 from agency.scope import agency_scope
@@ -122,7 +122,11 @@ def _let_in(house: House) -> None:
 
 def _invite(house: House, real_now: dt.datetime) -> None:
     """A person who can be changed and removed, an invitation, a cover that is over."""
-    house.ids["member"] = add_person(house.agency, Role.FRONT_DESK, f"{house.mark}新人").member.pk
+    new = add_person(house.agency, Role.FRONT_DESK, f"{house.mark}新人")
+    house.ids["member"] = new.member.pk
+    house.codes["password-renew"] = way_back.password_link(
+        user=new.user, by=house.mark, now=real_now
+    )
     with agency_scope(house.agency.pk):
         made = people.invitation_create(
             agency=house.agency, name="新人", role=Role.FRONT_DESK, by=house.mark, now=real_now

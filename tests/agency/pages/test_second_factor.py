@@ -170,6 +170,7 @@ DANGEROUS = {
     "member-demand": "/members/demand",
     "member-role": "/members/1/role",
     "member-remove": "/members/1/remove",
+    "member-reset": "/members/1/reset",
     "invitation-revoke": "/invitations/1/revoke",
     "support-allow": "/support/allow",
 }
