@@ -52,6 +52,7 @@ def test_the_limit_comes_before_everything_that_might_read() -> None:
         (f"Not Found: /c/{TOKEN}", "Not Found: /c/…"),
         (f"https://x.cn/join/{TOKEN}?a=1", "https://x.cn/join/…?a=1"),
         (f"/c/%41{TOKEN}", "/c/…"),
+        ("/renew/1a-c2d3e4-0123456789abcdef0123456789abcdef", "/renew/…"),
         ("/companies/12/links", "/companies/12/links"),
     ],
 )
