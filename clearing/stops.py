@@ -50,6 +50,8 @@ class BureauPause(TenantModel, Breaker):
     probe_run = TenantForeignKey(
         "clearing.Run", on_delete=models.PROTECT, related_name="+", null=True
     )
+    # Set where it is shown: a probe is due, and no disk is there that could make it.
+    stuck = False
 
     class Meta:
         verbose_name = _("税局暂停")
@@ -81,7 +83,8 @@ class BureauOutage(Breaker):
 
 
 class Hold(TenantModel):
-    """A person keeps a disk back (暂缓): nothing irreversible is done with it until released."""
+    """A person keeps a client back (暂缓): nothing irreversible is done with any of its disks until
+    released. One row for each disk that it had then."""
 
     disk = TenantForeignKey(TaxDisk, on_delete=models.PROTECT, related_name="holds")
     note = models.CharField(_("原因"), max_length=200)

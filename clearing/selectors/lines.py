@@ -16,9 +16,10 @@ from django.utils.translation import gettext as _
 from agency.choices import ClearPolicy, FilingFrequency
 from agency.models import Company
 from clearing.choices import By, FilingState, Intent, PeriodState, Stage
-from clearing.models import DiskPeriod, Hold, Run
+from clearing.models import DiskPeriod, Run
 from clearing.periods import is_due
 from clearing.selectors.standing import DiskFacts, Standing, standing_of
+from clearing.selectors.stops import open_holds
 from clearing.selectors.words import PARTY_OF_REASON, STEP_OF_REASON, Party, entry_for, party_of
 from clearing.states import ENDED, OPEN, Reason, RunState
 from devices.choices import DiskKind, PasswordState
@@ -281,7 +282,7 @@ def _disks(
         frequency: is_due(Company(filing_frequency=frequency), period)
         for frequency in FilingFrequency
     }
-    hold = Hold.objects.filter(disk=OuterRef("pk"), released_at__isnull=True).values("note")
+    hold = open_holds().filter(disk__company=OuterRef("company")).order_by("pk").values("note")
     disks = disks.annotate(held=Subquery(hold[:1]))
     for disk in disks.order_by("company_id", "terminal_no", "id").values(
         "id", "company_id", "device_no", "terminal_no", "kind", "training", "retired_at",

@@ -6,14 +6,18 @@ nor is a run whose outcome is in doubt: it is handed out as a read, which settle
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
+from agency.clock import real_now
 from agency.models import Company
 from clearing.choices import Intent
 from clearing.models import BureauOutage, BureauPause, Hold, Run
-from clearing.states import RunState
+from clearing.states import Reason, RunState
+from devices.selectors import present_slots
 
 #: Runs that write and call the bureau.
 WRITES = Q(intent__in=[Intent.REPORT, Intent.REPORT_AND_CLEAR])
@@ -26,9 +30,21 @@ def paused_addresses() -> list[str]:
     return sorted({*own, *outages.values_list("address", flat=True)})
 
 
-def is_held(disk: str = "disk") -> Exists:
-    """For a query: whether the disk that ``disk`` names is held back by a person."""
-    return Exists(Hold.objects.filter(disk=OuterRef(disk), released_at__isnull=True))
+def open_holds() -> QuerySet[Hold]:
+    """A hold is meant for the client: it keeps back every disk of its company, those that are added
+    later too."""
+    return Hold.objects.filter(released_at__isnull=True)
+
+
+def is_held(company: str = "disk__company") -> Exists:
+    """For a query: whether the company that ``company`` names is held back by a person."""
+    return Exists(open_holds().filter(disk__company=OuterRef(company)))
+
+
+def companies_held(among: Iterable[int]) -> set[int]:
+    """Ids of those of these companies that a person holds back."""
+    held = open_holds().filter(disk__company__in=set(among))
+    return set(held.values_list("disk__company", flat=True))
 
 
 def at_paused(addresses: list[str]) -> Q:
@@ -53,11 +69,30 @@ def address_of(run: Run) -> str:
 def pauses_of(companies: QuerySet[Company]) -> list[BureauPause]:
     """The pauses that concern ``companies``, the oldest first."""
     addresses = companies.exclude(bureau__isnull=True).values("bureau__address")
-    return list(
-        BureauPause.objects.filter(opened_at__isnull=False, address__in=addresses).order_by(
-            "opened_at", "pk"
+    pauses = BureauPause.objects.filter(opened_at__isnull=False, address__in=addresses)
+    return _with_hopes(list(pauses.order_by("opened_at", "pk")))
+
+
+def able_to_probe(now: dt.datetime) -> QuerySet[Run]:
+    """Runs that would ask a paused bureau at once, their disks being there. ``now`` is real."""
+    here = Exists(present_slots(now).filter(device_no=OuterRef("disk__device_no")))
+    ready = Q(state=RunState.QUEUED) | Q(state=RunState.WAITING, reason=Reason.BUREAU)
+    return Run.objects.filter(WRITES & ready & Q(here) & ~Q(is_held()))
+
+
+def _with_hopes(pauses: list[BureauPause]) -> list[BureauPause]:
+    """Note of each whether its probe is due and nothing is there that could make it."""
+    if pauses:
+        now = real_now()
+        able = set(
+            able_to_probe(now)
+            .filter(disk__company__bureau__address__in=[pause.address for pause in pauses])
+            .values_list("disk__company__bureau__address", flat=True)
         )
-    )
+        for pause in pauses:
+            due = pause.next_probe_at is not None and pause.next_probe_at <= now
+            pause.stuck = due and pause.probe_run_id is None and pause.address not in able
+    return pauses
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +105,7 @@ class AddressView:
 
 
 def addresses() -> list[AddressView]:
-    """The bureau addresses that the agency's companies have (two queries)."""
+    """The bureau addresses that the agency's companies have (two queries; four with a pause)."""
     used = Company.objects.exclude(bureau__isnull=True).exclude(bureau__address="")
     names: dict[str, list[str]] = {}
     for address, name in (
@@ -79,7 +114,8 @@ def addresses() -> list[AddressView]:
         .order_by("bureau__address", "bureau__name")
     ):
         names.setdefault(address, []).append(name)
-    pauses = {row.address: row for row in BureauPause.objects.filter(opened_at__isnull=False)}
+    paused = _with_hopes(list(BureauPause.objects.filter(opened_at__isnull=False)))
+    pauses = {row.address: row for row in paused}
     return [
         AddressView(address, "、".join(found), pauses.get(address))
         for address, found in names.items()

@@ -16,8 +16,9 @@ from agency.errors import ServiceError
 from clearing import bell
 from clearing.choices import Intent, PeriodState
 from clearing.eligible import Candidate, why_skipped
-from clearing.models import Batch, BatchRun, DiskPeriod, Hold, Run
+from clearing.models import Batch, BatchRun, DiskPeriod, Run
 from clearing.periods import current_period, period_row
+from clearing.selectors.stops import companies_held
 from clearing.services.moves import move
 from clearing.states import OPEN, Reason, RunState
 from devices.models import TaxDisk
@@ -131,11 +132,7 @@ def _plan(disks: list[TaxDisk], intent: Intent, period: str) -> _Plan:
             "disk_id", "state", "reported_at"
         )
     }
-    held = set(
-        Hold.objects.filter(disk__in=disks, released_at__isnull=True).values_list(
-            "disk_id", flat=True
-        )
-    )
+    held = companies_held(disk.company_id for disk in disks)
     plan = _Plan()
     for disk in disks:
         row = rows.get(disk.pk)
@@ -145,7 +142,7 @@ def _plan(disks: list[TaxDisk], intent: Intent, period: str) -> _Plan:
                 retired=disk.retired_at is not None,
                 training=disk.training,
                 under_way=disk.pk in open_runs,
-                held=disk.pk in held,
+                held=disk.company_id in held,
                 reported=row is not None and row.reported_at is not None,
                 cleared=row is not None and row.state == PeriodState.CLEARED,
             ),

@@ -17,10 +17,10 @@ from agency import audit
 from agency.choices import Action
 from clearing import bell
 from clearing.choices import EvidenceKind, Intent, PeriodState, Stage
-from clearing.models import Attempt, Backup, DiskPeriod, Evidence, Hold, Run
+from clearing.models import Attempt, Backup, DiskPeriod, Evidence, Run
 from clearing.outcomes import quiet_for
 from clearing.periods import period_row
-from clearing.selectors.stops import stopped_runs
+from clearing.selectors.stops import companies_held, stopped_runs
 from clearing.services.backups import keep_backup
 from clearing.services.claims import limits_now
 from clearing.services.facts import Fact, Held, take
@@ -158,7 +158,7 @@ def _denial(
         return Denial.NO_BACKUP
     if quiet_for(now):
         return Denial.QUIET_HOURS
-    if Hold.objects.filter(disk=held.disk, released_at__isnull=True).exists():
+    if companies_held([held.disk.company_id]):
         return Denial.HELD
     if stopped_runs().filter(pk=held.run.pk).exists():
         return Denial.BUREAU_PAUSED

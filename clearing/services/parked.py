@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import datetime as dt
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Q
 
 from clearing.models import BureauPause, Run
-from clearing.selectors.stops import WRITES, at_paused, is_held, paused_addresses
+from clearing.selectors.stops import (
+    WRITES,
+    able_to_probe,
+    at_paused,
+    is_held,
+    paused_addresses,
+)
 from clearing.services.claims import limits_now
 from clearing.services.moves import move
-from clearing.services.pauses import give_probe_back, note_outages, take_probe
-from clearing.states import Reason, RunState
+from clearing.services.pauses import close_pause, give_probe_back, note_outages, take_probe
+from clearing.states import OPEN, Reason, RunState
 from clearing.stops import PauseCause
-from devices.selectors import present_slots
 
 
 def sweep_parked(*, now: dt.datetime) -> None:
@@ -73,6 +78,9 @@ def _probe(now: dt.datetime) -> None:
         if row.probe_run_id is not None:
             give_probe_back(row)
         run = _candidate(row.address, now)
+        if run is None and not _asked(row.address):
+            # Nobody is left who could find out, and nobody who waits: the next work will.
+            close_pause(row, now=now, idle=True)
         if run is None or not take_probe(row, now=now, within=within):
             continue
         row.probe_run, row.probe_until = run, now + within
@@ -92,11 +100,17 @@ def _probing(row: BureauPause, now: dt.datetime) -> bool:
 
 def _candidate(address: str, now: dt.datetime) -> Run | None:
     """A run that would call the bureau and whose disk is there: the longest tried go last."""
-    here = Exists(present_slots(now).filter(device_no=OuterRef("disk__device_no")))
-    ready = Q(state=RunState.QUEUED) | Q(state=RunState.WAITING, reason=Reason.BUREAU)
     return (
-        Run.objects.select_for_update(skip_locked=True, of=("self",))
-        .filter(WRITES & ready & Q(here) & ~Q(is_held()), disk__company__bureau__address=address)
+        able_to_probe(now)
+        .select_for_update(skip_locked=True, of=("self",))
+        .filter(disk__company__bureau__address=address)
         .order_by("retries", "pk")
         .first()
     )
+
+
+def _asked(address: str) -> bool:
+    """Whether any open run would ask this bureau some day."""
+    return Run.objects.filter(
+        WRITES, state__in=OPEN, disk__company__bureau__address=address
+    ).exists()

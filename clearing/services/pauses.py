@@ -109,8 +109,12 @@ def _probed(row: BureauPause, *, down: bool, now: dt.datetime) -> None:
     outage.update(probes=row.probes, probe_until=None, next_probe_at=row.next_probe_at)
 
 
-def close_pause(row: BureauPause, *, now: dt.datetime, by: str = "", note: str = "") -> None:
-    """Close the locked breaker, with its one entry; what waited for it may go on at once."""
+def close_pause(
+    row: BureauPause, *, now: dt.datetime, by: str = "", note: str = "", idle: bool = False
+) -> None:
+    """Close the locked breaker, with its one entry; what waited for it may go on at once.
+
+    ``idle``: not because the bureau answered, but because nothing is left that asks it."""
     cause = row.cause
     row.opened_at, row.next_probe_at, row.probe_until, row.probe_run = None, None, None, None
     row.failures, row.last_failed, row.probes, row.cause = 0, None, 0, ""
@@ -123,7 +127,8 @@ def close_pause(row: BureauPause, *, now: dt.datetime, by: str = "", note: str =
         .values_list("pk", flat=True)
     )
     Run.objects.filter(pk__in=list(waiting)).update(next_try_at=now)
-    audit.record(Action.BUREAU_RESUMED, row, data={"cause": cause, "by": by, "note": note[:200]})
+    data = {"cause": cause, "by": by, "note": note[:200], **({"idle": True} if idle else {})}
+    audit.record(Action.BUREAU_RESUMED, row, data=data)
     bell.wake_sweeper(row.agency_id)
 
 

@@ -175,3 +175,79 @@ def test_another_bookkeepers_client_is_not_held(
     assert login(bookkeeper).post("/act/start", body).status_code == 403
     with agency_scope(agency.pk):
         assert not Hold.objects.exists()
+
+
+def test_a_disk_that_a_held_client_gets_later_is_held_too_and_goes_on_with_the_rest(
+    agency: Agency,
+    machine: PlayedMachine,
+    disk: TaxDisk,
+    make_disk: MakeDisk,
+    start: StartBatch,
+    bookkeeper: Person,
+    login: Callable[[Person], Client],
+) -> None:
+    """A bookkeeper holds a client back, not what is plugged in that day."""
+    keep(agency, disk, note="等客户付款")
+    later = make_disk(disk.company)
+    with pytest.raises(ServiceError):
+        start(later)
+    assert login(bookkeeper).get("/").content.decode().count("暂缓：等客户付款") == 2
+    assert keep(agency, later) == 0
+    (reading,) = start(later, intent="read")
+    machine.present(later)
+    order = machine.claim()
+    assert order is not None
+    assert order["intent"] == "read"
+    assert machine.settle("done", machine.identified(later), machine.read(TO_REPORT)).json()
+    assert stands(agency, reading) == ("done", "")
+    assert let_go(agency, disk) == 2
+    (run,) = start(later)
+    assert stands(agency, run) == ("queued", "")
+
+
+def test_a_hold_of_one_disk_keeps_the_runs_of_all_disks_of_its_client(
+    agency: Agency,
+    machine: PlayedMachine,
+    disk: TaxDisk,
+    make_company: MakeCompany,
+    make_disk: MakeDisk,
+    start: StartBatch,
+) -> None:
+    second, other = make_disk(disk.company), make_disk(make_company())
+    machine.present(disk, second, other)
+    start(disk, second, other)
+    assert keep(agency, disk) == 2
+    order = machine.claim()
+    assert order is not None
+    assert order["device_no"] == other.device_no
+    assert machine.claim() is None
+    late = make_disk(disk.company)
+    assert keep(agency, late) == 0
+    assert let_go(agency, late) == 3
+
+
+def test_a_hold_outlives_the_disk_that_it_was_made_with(
+    agency: Agency, disk: TaxDisk, make_disk: MakeDisk, start: StartBatch
+) -> None:
+    """The disk is replaced; the client is held all the same, and can be let go."""
+    keep(agency, disk)
+    with agency_scope(agency.pk):
+        TaxDisk.objects.filter(pk=disk.pk).update(retired_at=NOW)
+    fresh = make_disk(disk.company)
+    with pytest.raises(ServiceError):
+        start(fresh)
+    assert let_go(agency, fresh) == 1
+    (run,) = start(fresh)
+    assert stands(agency, run) == ("waiting", "disk")
+
+
+def test_a_permission_is_denied_to_a_held_clients_other_disk(
+    agency: Agency, machine: PlayedMachine, disk: TaxDisk, make_disk: MakeDisk, start: StartBatch
+) -> None:
+    second = make_disk(disk.company)
+    machine.present(second)
+    start(second)
+    machine.claim()
+    keep(agency, disk)
+    denied = machine.intend("report", machine.identified(second), machine.read(TO_REPORT))
+    assert (denied.status_code, denied.json()["reason"]) == (409, "held")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.files.storage import default_storage
+from pytest_django import Settings
 
 from agency import audit
 from agency.choices import Action
@@ -663,3 +664,21 @@ def test_a_roll_that_was_permitted_and_never_begun_leaves_the_pin_as_good_as_it_
     order = machine.claim()
     assert order is not None
     assert order["device_password"] == "12345678"
+
+
+def test_an_order_says_by_how_much_its_limits_are_scaled_and_whether_it_is_simulated(
+    agency: Agency,
+    machine: PlayedMachine,
+    disk: TaxDisk,
+    start: StartBatch,
+    settings: Settings,
+) -> None:
+    """A machine refuses the one without the other."""
+    settings.LIMITS_SCALE = 0.1
+    machine.present(disk)
+    start(disk)
+    order = machine.claim()
+    assert order is not None
+    assert order["time_factor"] == 0.1
+    assert order["limits"]["call"] == pytest.approx(6.0)
+    assert order["simulated"] is True

@@ -11,19 +11,18 @@ import pytest
 from django.db import connection
 from django.test import Client
 
-from agency.access import agencies_pausing
+from agency.access import agencies_pausing, due_agencies
 from agency.choices import Action, Role
 from agency.errors import ServiceError
 from agency.models import Agency, AuditEntry, Bureau, Company
 from agency.scope import agency_scope
 from agency.services import agency_create
 from clearing.models import BureauOutage, BureauPause, Run
-from clearing.services import bureau_pause, bureau_resume
+from clearing.services import bureau_pause, bureau_resume, run_cancel
 from clearing.services.sweep import sweep
 from clearing.stops import PauseCause
 from devices.models import TaxDisk
-from devices.protocol.catalogue.retries import BUREAU_DOWN_LIMIT, PROBE, patience_of
-from devices.protocol.failures import Code
+from devices.protocol.catalogue.retries import BUREAU_DOWN_LIMIT
 from tests.clearing.conftest import StartBatch
 from tests.clearing.machine import REPORTED, TO_REPORT, PlayedMachine
 from tests.conftest import NOW, MakeCompany, MakeDisk, Person, add_person
@@ -212,6 +211,64 @@ def test_a_probe_whose_disk_is_pulled_is_replaced_by_another(
     assert second is not None
     assert second.pk != first.pk
     assert states(agency).count(("queued", "")) == 1
+
+
+def test_a_pause_for_which_nobody_is_left_to_ask_ends_by_itself(
+    agency: Agency, machine: PlayedMachine, address: str, paused: list[TaxDisk], start: StartBatch
+) -> None:
+    swept(agency)
+    with agency_scope(agency.pk):
+        for run in Run.objects.all():
+            run_cancel(run_id=run.pk, by="郑会计", now=NOW)
+    assert agency.pk in due_agencies("sweep")  # though it has no work
+    swept(agency)
+    assert pause_of(agency, address).opened_at is not None  # it is not time to ask yet
+    due(agency, address)
+    swept(agency)
+    assert pause_of(agency, address).opened_at is None
+    with agency_scope(agency.pk):
+        (entry,) = AuditEntry.objects.filter(action=Action.BUREAU_RESUMED)
+    assert entry.data["idle"] is True
+    swept(agency)
+    assert agency.pk not in due_agencies("sweep")
+    start(paused[0])
+    assert machine.claim() is not None
+
+
+def test_a_pause_by_hand_is_nobody_s_to_end_and_wakes_no_sweeper(
+    agency: Agency, address: str
+) -> None:
+    with agency_scope(agency.pk):
+        bureau_pause(address=address, note="维护", by="吴主管", now=later())
+    assert agency.pk not in due_agencies("sweep")
+    swept(agency, 10_000)
+    assert pause_of(agency, address).opened_at is not None
+
+
+def test_a_pause_whose_disks_are_all_away_says_that_it_waits_for_one(
+    agency: Agency,
+    machine: PlayedMachine,
+    address: str,
+    paused: list[TaxDisk],
+    login: Callable[[Person], Client],
+) -> None:
+    client = login(add_person(agency, Role.SUPERVISOR, "吴主管"))
+    pages = ("/", "/failures", "/bureaus")
+
+    def said() -> list[bool]:
+        return ["插上一只待办的" in client.get(page).content.decode() for page in pages]
+
+    swept(agency)
+    machine.present()
+    assert said() == [False, False, False]  # it is not time to ask yet
+    due(agency, address)
+    swept(agency)
+    assert said() == [True, True, True]
+    assert pause_of(agency, address).opened_at is not None
+    machine.present(paused[-1])
+    swept(agency)
+    assert said() == [False, False, False]
+    assert machine.claim() is not None
 
 
 def test_a_paused_bureau_permits_nothing_but_to_its_probe(
@@ -425,33 +482,3 @@ def test_a_pause_elsewhere_is_no_banner_of_mine(
     with agency_scope(agency.pk):
         assert Company.objects.filter(assignments__membership=bookkeeper.member).count() == 0
     assert "起暂停：" not in login(bookkeeper).get("/").content.decode()
-
-
-# -- the table of retries -----------------------------------------------------------------------
-
-
-def test_pauses_grow_are_jittered_and_bounded() -> None:
-    patience = patience_of(Code.BUREAU_UNREACHABLE)
-    assert patience is not None
-    for tried in range(1, 12):
-        expected = min(patience.first * 2 ** (tried - 1), patience.longest)
-        drawn = {patience.pause(tried) for _ in range(50)}
-        assert len(drawn) > 1
-        assert 0.8 * expected <= min(drawn) <= max(drawn) <= 1.2 * expected
-    assert not patience.exhausted(6)
-    assert patience.exhausted(7)
-    assert PROBE.pause(100) <= 1.2 * PROBE.longest
-
-
-@pytest.mark.parametrize("code", list(Code))
-def test_every_code_is_retried_as_its_class_says(code: Code) -> None:
-    from clearing.outcomes import outcome_of
-    from devices.protocol.catalogue import class_of
-    from devices.protocol.failures import Failure, FailureClass
-
-    patience = patience_of(code)
-    if class_of(code) == FailureClass.RETRY:
-        assert patience is not None
-    outcome = outcome_of(Failure(code))
-    if patience is not None and code != Code.QUIET_HOURS:
-        assert outcome.retry_after == patience.first

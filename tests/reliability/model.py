@@ -9,25 +9,20 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from dataclasses import dataclass, field
-from typing import Any
 
 from django.db import transaction
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
     precondition,
     rule,
 )
 
-from agency import audit
 from agency.errors import ServiceError
 from agency.models import Bureau, Company
 from agency.scope import agency_scope
 from agency.services import agency_create
-from clearing.choices import PeriodState
-from clearing.models import Backup, DiskPeriod, Run
+from clearing.choices import Intent
+from clearing.models import Backup, BureauPause, Run
 from clearing.services import (
     batch_start,
     bureau_pause,
@@ -41,46 +36,18 @@ from clearing.services import (
 from clearing.services.sweep import sweep
 from clearing.states import OPEN, RunState
 from devices.choices import DiskKind
-from devices.models import TaxDisk
 from devices.services import disk_create
-from tests.clearing.machine import CLEARED, PERIOD, REPORTED, TO_REPORT, PlayedMachine
+from tests.clearing.machine import PERIOD, PlayedMachine
 from tests.conftest import NOW, fictional_tax_id
+from tests.reliability.kept import Promises
+from tests.reliability.truths import BY_HAND, BY_ITSELF, TrueBureau, TrueDisk, Worker
 
 ADDRESS = "http://model.test/"
 DISKS = 3
 MACHINES = 2
 
 
-@dataclass
-class TrueDisk:
-    """What is so, whatever anybody says."""
-
-    row: TaxDisk
-    reported: bool = False
-    cleared: bool = False
-    clears: int = 0
-    backups_before_clear: int = 0
-
-    def control(self) -> dict[str, Any]:
-        return CLEARED if self.cleared else REPORTED if self.reported else TO_REPORT
-
-
-@dataclass
-class Worker:
-    """A played attempt: where it is in the procedure, and whether its permission lives."""
-
-    machine: PlayedMachine
-    disk: TrueDisk
-    run_id: int
-    attempt: str
-    number: int = 0
-    step: str = "claimed"
-    granted: str = ""
-    alive: bool = True
-    read: dict[str, Any] = field(default_factory=dict)
-
-
-class Engine(RuleBasedStateMachine):
+class Engine(Promises):
     """Rules are what people, machines and time do."""
 
     def __init__(self) -> None:
@@ -100,7 +67,7 @@ class Engine(RuleBasedStateMachine):
         self.plugged: dict[int, set[int]] = {number: set() for number in range(MACHINES)}
         self.workers: list[Worker] = []
         self.held: set[int] = set()
-        self.paused = False
+        self.truth = TrueBureau()
         self.plug(0, set(range(DISKS)))
         self.click(set(range(DISKS)), "report_and_clear")
 
@@ -202,8 +169,12 @@ class Engine(RuleBasedStateMachine):
             try:
                 act(address=ADDRESS, note="维护", by="主管", now=dt.datetime.now(dt.UTC))
             except ServiceError:
-                assert self.paused == pause
-        self.paused = pause
+                assert self.truth.paused == (BY_HAND if pause else "")
+                return
+        if pause:
+            self.truth.pause_by_hand()
+        else:
+            self.truth.free()
 
     @rule(number=st.integers(0, DISKS - 1))
     def file(self, number: int) -> None:
@@ -269,7 +240,7 @@ class Engine(RuleBasedStateMachine):
         if not worker.read or worker.granted:
             return
         if worker.machine.intend(stage).status_code == 200:
-            assert not self.paused
+            assert self.truth.permits(worker.run_id)
             assert self.disks.index(worker.disk) not in self.held
             # Only a living attempt may be permitted, and no second one for the same disk.
             assert worker.alive
@@ -346,6 +317,24 @@ class Engine(RuleBasedStateMachine):
             self._ask(worker, what)
 
     @precondition(lambda self: self.workers)
+    @rule(data=st.data(), down=st.booleans())
+    def ask_the_bureau(self, data: st.DataObject, down: bool) -> None:
+        """A worker tells how a call to the bureau ended; what a dead one tells is old."""
+        if (worker := self._draw(data)) is not None:
+            self._called(worker, down=down)
+
+    def _called(self, worker: Worker, *, down: bool) -> None:
+        machine = worker.machine
+        machine.run_id, machine.attempt = worker.run_id, worker.attempt
+        machine.number = worker.number
+        code = "bureau_unreachable" if down else ""
+        said = {"stage": "filing", "ok": not down, "code": code, "period": str(PERIOD)}
+        machine.on_run("record", machine.fact("stage", at=NOW.isoformat(), **said))
+        worker.number = machine.number
+        if worker.alive:
+            self.truth.heard(worker.run_id, down=down)
+
+    @precondition(lambda self: self.workers)
     @rule(
         data=st.data(),
         end=st.sampled_from(["done", "failed", "waiting", "cancelled", "unknown"]),
@@ -383,6 +372,20 @@ class Engine(RuleBasedStateMachine):
                 )
             for worker in self.workers:
                 worker.alive, worker.granted = False, ""
+        self._swept(leases)
+
+    @precondition(lambda self: self.truth.paused == BY_ITSELF)
+    @rule()
+    def time_to_probe(self) -> None:
+        """The pause is due for a run that tries."""
+        with agency_scope(self.agency.pk):
+            BureauPause.objects.filter(address=ADDRESS).update(
+                next_probe_at=dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1)
+            )
+        self._swept(leases=False)
+
+    def _swept(self, leases: bool) -> None:
+        """One round; then who is let through is looked at, and that it is one at the most."""
         with agency_scope(self.agency.pk):
             sweep(
                 agency_id=self.agency.pk,
@@ -390,41 +393,21 @@ class Engine(RuleBasedStateMachine):
                 real_now=dt.datetime.now(dt.UTC),
                 leases=leases,
             )
-
-    # -- the promises -----------------------------------------------------------------------
-
-    def _row(self, disk: TrueDisk) -> str:
-        row = DiskPeriod.objects.filter(disk=disk.row, period=str(PERIOD)).first()
-        return row.state if row is not None else ""
-
-    @invariant()
-    def no_row_says_cleared_where_the_disk_is_not(self) -> None:
-        with agency_scope(self.agency.pk):
-            for disk in self.disks:
-                if self._row(disk) == PeriodState.CLEARED:
-                    assert disk.cleared
-
-    @invariant()
-    def what_is_called_done_is_so(self) -> None:
-        with agency_scope(self.agency.pk):
-            for run in Run.objects.filter(state=RunState.DONE, intent="report_and_clear"):
-                assert next(disk for disk in self.disks if disk.row.pk == run.disk_id).cleared
-
-    @invariant()
-    def no_disk_is_cleared_twice_or_without_a_backup(self) -> None:
-        for disk in self.disks:
-            assert disk.clears <= 1
-            assert disk.clears == 0 or disk.backups_before_clear > 0
-
-    @invariant()
-    def every_open_run_says_where_it_stands(self) -> None:
-        with agency_scope(self.agency.pk):
-            for run in Run.objects.filter(state__in=OPEN):
-                assert run.state != RunState.WAITING or run.reason
-                assert run.state != RunState.UNKNOWN or run.open_intent
-                assert run.state != RunState.CLAIMED or run.attempt is not None
-
-    @invariant()
-    def the_trail_is_whole(self) -> None:
-        with agency_scope(self.agency.pk):
-            assert audit.first_bad_sequence() is None
+            if not self.truth.paused:
+                return
+            row = BureauPause.objects.get(address=ADDRESS)
+            writing = Run.objects.exclude(intent=Intent.READ)
+            if row.opened_at is None:  # nobody is left who would ask
+                assert self.truth.paused == BY_ITSELF
+                assert not writing.filter(state__in=OPEN).exists()
+                self.truth.free()
+                return
+            let_through = set(writing.filter(state=RunState.QUEUED).values_list("pk", flat=True))
+            probing = [self.truth.probe] if self.truth.probe is not None else []
+            if Run.objects.filter(
+                pk__in=probing, state__in=[RunState.QUEUED, RunState.CLAIMED]
+            ).exists():
+                assert row.probe_run_id == self.truth.probe
+            self.truth.probe = row.probe_run_id
+            assert let_through <= {row.probe_run_id}
+            assert row.probe_run_id is None or self.truth.paused == BY_ITSELF

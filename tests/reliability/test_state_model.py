@@ -10,10 +10,12 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from agency.scope import agency_scope
-from clearing.models import Run
+from clearing.models import Hold, Run
+from devices.protocol.catalogue.retries import BUREAU_DOWN_LIMIT
 from tests.clearing.machine import REPORTED
 from tests.conftest import NOW
-from tests.reliability.model import Engine, Worker
+from tests.reliability.model import Engine
+from tests.reliability.truths import BY_ITSELF, Worker
 
 
 def _play(examples: int) -> None:
@@ -68,6 +70,49 @@ def _say_cleared_because_of_a_return_code(engine: Engine, worker: Worker) -> Non
     worker.machine.on_run("record", worker.machine.read(REPORTED))
 
 
+def _ask_to_clear_a_held_one(engine: Engine, worker: Worker) -> None:
+    engine.keep_back({engine.disks.index(worker.disk)})
+    engine._keep(worker)
+    engine._ask(worker, "clear")
+
+
+def _ask_to_clear_in_a_pause(engine: Engine, worker: Worker) -> None:
+    engine.pause(True)
+    engine._keep(worker)
+    engine._ask(worker, "clear")
+
+
+def _the_bureau_goes_down(engine: Engine, worker: Worker) -> None:
+    """Two clients find it down, turn and turn about; then one of them asks to write."""
+    engine.claim(0)
+    other = engine.workers[1]
+    for number in range(BUREAU_DOWN_LIMIT):
+        engine._called((worker, other)[number % 2], down=True)
+    assert engine.truth.paused == BY_ITSELF
+    engine._keep(worker)
+    engine._ask(worker, "clear")
+
+
+def _a_probe_at_every_round(engine: Engine, worker: Worker) -> None:
+    """The bureau is down for all three clients; one probes, and before it is back it is time
+    again."""
+    engine.claim(0)
+    engine.claim(0)
+    one, two, three = engine.workers
+    for number in range(BUREAU_DOWN_LIMIT):
+        engine._called((one, two)[number % 2], down=True)
+    for each in (one, two, three):
+        machine = each.machine
+        machine.run_id, machine.attempt, machine.number = each.run_id, each.attempt, each.number
+        machine.settle("waiting", reason="bureau", code="bureau_unreachable", retry_after=60.0)
+        engine._gone(each)
+    engine.sweep(leases=False)
+    engine.time_to_probe()
+    assert engine.truth.probe is not None
+    engine.claim(0)
+    engine.time_to_probe()
+
+
 @pytest.mark.parametrize(
     ("place", "broken", "story"),
     [
@@ -94,6 +139,30 @@ def _say_cleared_because_of_a_return_code(engine: Engine, worker: Worker) -> Non
             lambda controls, period: True,
             _say_cleared_because_of_a_return_code,
             id="the read-back",
+        ),
+        pytest.param(
+            "clearing.selectors.stops.open_holds",
+            lambda: Hold.objects.none(),
+            _ask_to_clear_a_held_one,
+            id="the hold",
+        ),
+        pytest.param(
+            "clearing.selectors.stops.paused_addresses",
+            lambda: [],
+            _ask_to_clear_in_a_pause,
+            id="the pause",
+        ),
+        pytest.param(
+            "clearing.services.facts.note_call",
+            lambda run, code, *, now: None,
+            _the_bureau_goes_down,
+            id="the breaker",
+        ),
+        pytest.param(
+            "clearing.services.parked._probing",
+            lambda row, now: False,
+            _a_probe_at_every_round,
+            id="the one probe",
         ),
     ],
 )

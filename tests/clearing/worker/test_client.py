@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from clearing.stages import Denied
-from clearing.wire import Denial
+from clearing.wire import Denial, Limits, Order
 from clearing.worker.client import Refused, ServerClient, Unreachable
 from devices.protocol.failures import Code, Failure
 from devices.protocol.month import Month
@@ -38,6 +38,9 @@ class Script:
         if isinstance(body, dict):
             return httpx.Response(status, json={"time": now(), "api": 1} | body)
         return httpx.Response(status, text=body)
+
+
+SCALED = [(1.0, False, True), (1.0, True, True), (0.1, True, True), (0.1, False, False)]
 
 
 def now(offset: float = 0.0) -> str:
@@ -158,6 +161,41 @@ def test_an_order_that_cannot_be_read_is_given_back(made: Made) -> None:
     with pytest.raises(Failure):
         made(script).claim("a")
     assert script.paths[-1] == "/machine/v1/runs/9/release"
+
+
+@pytest.mark.parametrize(("factor", "simulated", "taken"), SCALED)
+def test_limits_that_were_scaled_are_taken_for_simulated_work_only(
+    made: Made, factor: float, simulated: bool, taken: bool
+) -> None:
+    """Somebody's real disk has the whole time, whatever a practice server says."""
+    order = Order(
+        run_id=7,
+        attempt="a",
+        intent="read",
+        period="2026-02",
+        now=now(),
+        slot="A-01",
+        device_no="661900000001",
+        tax_id="914201000000000000",
+        terminal_no=0,
+        kind="ic_card",
+        bureau_url="http://bureau.test/",
+        limits=Limits().scaled(factor),
+        time_factor=factor,
+        simulated=simulated,
+    ).to_json()
+    script = Script((200, {"order": order}), (200, {"state": "queued"}))
+    client = made(script)
+    if taken:
+        got = client.claim("a")
+        assert got is not None
+        assert (got.time_factor, got.limits) == (factor, Limits().scaled(factor))
+        assert script.paths == ["/machine/v1/claim"]
+        return
+    with pytest.raises(Failure) as refused:
+        client.claim("a")
+    assert refused.value.code == Code.MACHINE_FAULT
+    assert script.paths == ["/machine/v1/claim", "/machine/v1/runs/7/release"]
 
 
 def test_nothing_to_do_is_no_order(made: Made) -> None:
