@@ -28,7 +28,7 @@ def settle_refusals() -> None:
             log.exception("refusals of agency %s stay uncounted for now", agency_id)
 
 
-@shared_task(name="agency.sign_heads", ignore_result=True)
+@shared_task(name="agency.sign_heads", ignore_result=True, soft_time_limit=1800, time_limit=2000)
 def sign_heads() -> None:
     """Sign the day's heads and hand them over; done already, it does nothing. Fails loudly."""
     if heads.signing_key() is None:  # a practice site; a production site does not start like this

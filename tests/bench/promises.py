@@ -1,6 +1,6 @@
 """What the promises cost, as ratios measured in one run.
 
-    python -m tests.bench.promises [--disks 16] [--apdu-ms 20] [--bureau-ms 300]
+    python -m tests.bench.promises [--disks 16] [--apdu-ms 150] [--bureau-ms 300]
 
 The same month on simulated IC cards, turn and turn about: by the procedure with a ledger that keeps
 nothing, and with the real one (journal, permissions, backup, facts) at a real server. Once without
@@ -272,7 +272,7 @@ def measure(root: Path, disks: int, apdu: float, bureau: float) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.promises")
     parser.add_argument("--disks", type=int, default=16)
-    parser.add_argument("--apdu-ms", type=float, default=20.0)
+    parser.add_argument("--apdu-ms", type=float, default=150.0)
     parser.add_argument("--bureau-ms", type=float, default=300.0)
     options = parser.parse_args()
     for name, apdu, bureau in (("a", 0.0, 0.0), ("b", options.apdu_ms, options.bureau_ms)):

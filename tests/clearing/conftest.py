@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,12 @@ Row = TypeVar("Row", bound=Model)
 def _on_the_ninth_of_november(monkeypatch: pytest.MonkeyPatch) -> None:
     """The domain's clock stands on a good day; the database's clock runs."""
     monkeypatch.setattr("clearing.api.machine.domain_now", lambda: NOW)
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A presence report is good for a day: how long a test takes says nothing."""
+    monkeypatch.setattr("devices.selectors.PRESENCE_AGE", dt.timedelta(days=1))
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from tests.conftest import NOW, MakeCompany, MakeDisk
 
 Disks = Callable[[int], list[TaxDisk]]
 
+pytestmark = pytest.mark.usefixtures("unhurried")
+
 
 @pytest.fixture
 def disks(make_company: MakeCompany, make_disk: MakeDisk) -> Disks:

@@ -21,6 +21,8 @@ from tests.clearing.conftest import StartBatch
 from tests.clearing.machine import REPORTED, TO_REPORT, PlayedMachine
 from tests.conftest import NOW, MakeCompany, MakeDisk, Person
 
+pytestmark = pytest.mark.usefixtures("unhurried")
+
 
 @pytest.fixture
 def disk(bookkeeper: Person, make_company: MakeCompany, make_disk: MakeDisk) -> TaxDisk:
@@ -191,7 +193,9 @@ def test_a_disk_that_a_held_client_gets_later_is_held_too_and_goes_on_with_the_r
     later = make_disk(disk.company)
     with pytest.raises(ServiceError):
         start(later)
-    assert login(bookkeeper).get("/").content.decode().count("暂缓：等客户付款") == 2
+    asked = {"action": "release", "company": str(disk.company_id)}
+    page = login(bookkeeper).get("/act/confirm", asked).content.decode()
+    assert "将取消 2 只税盘的暂缓" in page
     assert keep(agency, later) == 0
     (reading,) = start(later, intent="read")
     machine.present(later)

@@ -29,6 +29,8 @@ from tests.conftest import NOW, MakeCompany, MakeDisk, Person, add_person
 
 Fresh = Callable[..., TaxDisk]
 
+pytestmark = pytest.mark.usefixtures("unhurried")
+
 
 @pytest.fixture
 def address(database: None) -> Iterator[str]:

@@ -44,7 +44,7 @@ from tests.clearing.machine import PERIOD, PlayedMachine
 from tests.conftest import NOW, MakeCompany, MakeDisk
 from tests.reliability.regressions.desk import until
 
-pytestmark = pytest.mark.committed
+pytestmark = [pytest.mark.committed, pytest.mark.usefixtures("unhurried")]
 
 
 def moment(seconds: float = 0.0) -> dt.datetime:

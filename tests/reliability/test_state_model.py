@@ -36,6 +36,8 @@ def _play(examples: int) -> None:
 @pytest.fixture(autouse=True)
 def _on_the_ninth(monkeypatch: pytest.MonkeyPatch, db: None) -> None:
     monkeypatch.setattr("clearing.api.machine.domain_now", lambda: NOW)
+    # How long an example takes says nothing.
+    monkeypatch.setattr("devices.selectors.PRESENCE_AGE", dt.timedelta(days=1))
 
 
 @pytest.mark.timeout(300)
