@@ -2,7 +2,7 @@
 
 No answer is kept by a browser or a proxy unless its view says so; no page gets a power of the
 browser that it does not use; no other site may load what is here; no request is longer than
-anything this site takes. Never looks at who asks.
+anything this site takes; the machine API answers over TLS only. Never looks at who asks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from django.http import HttpRequest
+from django.conf import settings
+from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 
@@ -55,6 +56,10 @@ def without_token(text: str) -> str:
     return _WITH_TOKEN.sub(r"\1…", text)
 
 
+def _is_machine(request: HttpRequest) -> bool:
+    return request.path_info.startswith("/machine/")
+
+
 class EdgeMiddleware:
     """The first of all: its headers stand on what any other middleware answers, too."""
 
@@ -62,15 +67,18 @@ class EdgeMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        response = self._too_long(request) or self.get_response(request)
+        response = self._refused(request) or self.get_response(request)
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
     @staticmethod
-    def _too_long(request: HttpRequest) -> HttpResponseBase | None:
+    def _refused(request: HttpRequest) -> HttpResponseBase | None:
         """The length is believed: the server reads no more of the body than it says."""
+        if settings.SECURE_SSL_REDIRECT and _is_machine(request) and not request.is_secure():
+            # Sending it on to https would hide that a token went over the net in the clear.
+            return JsonResponse({"error": "https_only"}, status=403)
         said = str(request.META.get("CONTENT_LENGTH") or "0")
         if said.isdecimal() and len(said) < 12 and int(said) <= LONGEST:
             return None

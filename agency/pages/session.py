@@ -33,11 +33,13 @@ class LoginView(account.LoginView):  # type: ignore[misc]
 
 
 class LogoutView(auth.LogoutView):
-    """Whoever signs out has left the agency they were visiting, too."""
+    """Whoever signs out has left the agency they were visiting, too, and leaves nothing behind."""
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         visiting.leave(request)
-        return super().post(request, *args, **kwargs)
+        answer = super().post(request, *args, **kwargs)
+        answer.headers["Clear-Site-Data"] = '"cache", "storage"'
+        return answer
 
 
 @require_POST

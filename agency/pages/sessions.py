@@ -13,6 +13,7 @@ from allauth.account import views as account
 from allauth.usersessions.internal.flows.sessions import end_other_sessions, end_sessions
 from allauth.usersessions.models import UserSession
 from django.contrib import messages
+from django.contrib.auth import logout
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -28,21 +29,29 @@ from agency.pages.proof import recently_proven
 from agency.second_factor import demanded_somewhere, has_second_factor
 
 _SEEN, _SEEN_SECONDS = "seen", 300
+#: A working day: then a session ends, however busy it is.
+_SINCE, LONGEST_SECONDS = "since", 12 * 3600
 
 
 class LastSeenMiddleware:
-    """Notes address, program and time of a session, at most once in five minutes."""
+    """Notes address, program and time of a session, at most once in five minutes; ends old ones."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        key = request.session.session_key
-        seen = request.session.get(_SEEN, 0)
-        if key and request.user.is_authenticated and time.time() - seen > _SEEN_SECONDS:
-            request.session[_SEEN] = time.time()
-            UserSession.objects.create_from_request(request)
+        if request.session.session_key and request.user.is_authenticated:
+            self._note(request)
         return self.get_response(request)
+
+    @staticmethod
+    def _note(request: HttpRequest) -> None:
+        now = time.time()
+        if now - request.session.setdefault(_SINCE, now) > LONGEST_SECONDS:
+            logout(request)
+        elif now - request.session.get(_SEEN, 0) > _SEEN_SECONDS:
+            request.session[_SEEN] = now
+            UserSession.objects.create_from_request(request)
 
 
 @never_cache

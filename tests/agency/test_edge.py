@@ -6,7 +6,7 @@ import io
 
 import pytest
 from django.conf import settings
-from django.test import Client
+from django.test import Client, override_settings
 
 from agency import edge
 from agency.edge import without_token
@@ -58,3 +58,13 @@ def test_the_limit_comes_before_everything_that_might_read() -> None:
 )
 def test_the_secret_of_an_address_is_written_nowhere(said: str, kept: str) -> None:
     assert without_token(said) == kept
+
+
+@pytest.mark.usefixtures("database")
+@override_settings(SECURE_SSL_REDIRECT=True)
+def test_the_machine_api_does_not_send_a_token_on_to_tls() -> None:
+    path, token = "/machine/v1/presence", {"Authorization": "Machine x"}
+    plain = Client().post(path, headers=token)
+    assert (plain.status_code, plain.json()) == (403, {"error": "https_only"})
+    assert Client().get("/login").status_code == 301
+    assert Client().post(path, headers=token, secure=True).status_code == 401

@@ -58,6 +58,23 @@ def test_a_key_of_a_sample_or_of_the_tests_does_not_start_a_production_server(
     assert value not in failed.stderr
 
 
+def test_in_production_every_cookie_belongs_to_this_host_and_no_script_reads_one() -> None:
+    names = ("SESSION", "CSRF", "LANGUAGE")
+    asked = "; ".join(
+        f"print(s.{name}_COOKIE_NAME[:7], s.{name}_COOKIE_SECURE, s.{name}_COOKIE_HTTPONLY)"
+        for name in names
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("QINGKA")}
+    said = subprocess.run(
+        [sys.executable, "-c", f"import deploy.settings as s; {asked}"],
+        env={**kept, **GOOD},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.splitlines() == ["__Host- True True"] * 3
+
+
 @pytest.mark.parametrize("name", sorted(set(GOOD) - {"QINGKA_MODE"}))
 def test_a_missing_variable_is_named(name: str) -> None:
     failed = start(**{name: None})

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from django.test import Client
 
 from agency.choices import Role
 from agency.models import Agency, AuditEntry
+from agency.pages import sessions
 from agency.scope import agency_scope
 from agency.services import member_add
 from tests.conftest import PASSWORD, Person
@@ -180,3 +183,27 @@ def test_no_page_asks_a_foreign_host_or_holds_inline_code(
         assert "http://" not in page
         assert "https://" not in page
         assert page.count("<script") == page.count("<script src=") == 2
+
+
+def test_a_session_ends_after_a_working_day_however_busy(
+    login: Login, bookkeeper: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = login(bookkeeper)
+    assert client.get("/").status_code == 200
+    begun = client.session["since"]
+    for hours, status in ((11, 200), (13, 302), (13, 302)):
+        moment = begun + hours * 3600
+        monkeypatch.setattr(sessions, "time", SimpleNamespace(time=partial(float, moment)))
+        assert client.get("/").status_code == status
+    assert client.get("/")["Location"].startswith("/login")
+
+
+def test_signing_out_ends_the_session_and_clears_the_browser(
+    login: Login, bookkeeper: Person
+) -> None:
+    client = login(bookkeeper)
+    key = client.session.session_key or ""
+    answer = client.post("/logout")
+    assert answer["Clear-Site-Data"] == '"cache", "storage"'
+    client.cookies["sessionid"] = key
+    assert client.get("/").status_code == 302
