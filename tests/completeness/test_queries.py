@@ -17,6 +17,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from agency import clock, refusals
 from agency.models import Agency
 from agency.scope import agency_scope
 from agency.support import consent_give
@@ -119,6 +120,14 @@ class Filled:
         return found
 
 
+@pytest.fixture
+def _one_minute(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first look of a minute at the operator's pages is recorded, the others are counted."""
+    moment = clock.real_now()
+    monkeypatch.setattr(refusals, "real_now", lambda: moment)
+
+
+@pytest.mark.usefixtures("_one_minute")
 def test_no_page_asks_more_often_when_there_are_more_rows(
     agency: Agency, owner: Person, make_company: MakeCompany, make_disk: MakeDisk
 ) -> None:
