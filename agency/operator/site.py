@@ -31,6 +31,7 @@ from agency.operator import visiting
 from agency.operator.read_only import ReadOnly
 from agency.pages.context import NavigationEntry
 from agency.pages.proof import recently_proven
+from agency.selectors import AuditQuery, audit_entries
 
 PER_PAGE = 50
 AnyView = TypeVar("AnyView", bound=Callable[..., HttpResponseBase])
@@ -86,6 +87,7 @@ class OperatorSite(admin.AdminSite):
                 self.admin_view(form(proven(self.open))),
                 name="support-open",
             ),
+            path("trail", self.admin_view(require_GET(self.trail)), name="trail"),
             path("leave", self.admin_view(require_POST(self.leave)), name="support-leave"),
         ]
         for model, view in self._registry.items():
@@ -95,16 +97,18 @@ class OperatorSite(admin.AdminSite):
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         visit = visiting.visited(request)
-        return {"visit": visit, "navigation": self._navigation(request) if visit else []}
-
-    def _navigation(self, request: HttpRequest) -> list[NavigationEntry]:
-        entries = [NavigationEntry(reverse("operator:index"), _("机构"), False)]
-        for model in self._registry:
-            name = f"operator:{model._meta.app_label}_{model._meta.model_name}_changelist"
-            url = reverse(name)
-            label = str(model._meta.verbose_name)
-            entries.append(NavigationEntry(url, label, request.path.startswith(url)))
-        return entries
+        pages = [("index", _("机构")), ("trail", _("平台留痕"))]
+        if visit is not None:
+            names = (f"{m._meta.app_label}_{m._meta.model_name}_changelist" for m in self._registry)
+            labels = (str(model._meta.verbose_name) for model in self._registry)
+            pages += zip(names, labels, strict=True)
+        index = reverse("operator:index")
+        navigation = []
+        for name, label in pages:
+            url = reverse(f"operator:{name}")
+            here = request.path == url if url == index else request.path.startswith(url)
+            navigation.append(NavigationEntry(url, label, here))
+        return {"visit": visit, "navigation": navigation}
 
     def agencies(self, request: HttpRequest) -> HttpResponse:
         """The agencies by name, and which consent."""
@@ -113,6 +117,12 @@ class OperatorSite(admin.AdminSite):
         page = Paginator(agencies, PER_PAGE).get_page(request.GET.get("page"))
         context = {"page": page, "wanted": wanted, "query": urlencode({"q": wanted})}
         return render(request, "operator/index.html", self.each_context(request) | context)
+
+    def trail(self, request: HttpRequest) -> HttpResponse:
+        """The platform's own chain, in whose scope the operator's requests run."""
+        page = Paginator(audit_entries(AuditQuery()), PER_PAGE).get_page(request.GET.get("page"))
+        context = {"page": page, "entries": [(entry, "") for entry in page.object_list]}
+        return render(request, "operator/trail.html", self.each_context(request) | context)
 
     def open(self, request: HttpRequest, agency_id: int) -> HttpResponse:
         """Open a support session; one of this browser that runs elsewhere ends."""

@@ -11,12 +11,13 @@ from agency import clock, people
 from agency.choices import Role
 from agency.models import Agency
 from agency.scope import agency_scope
+from agency.support import consent_give
 from clearing.choices import PeriodState
 from clearing.models import Batch, Run
 from clearing.states import RunState
-from tests.browser.conftest import SignIn
+from tests.browser.conftest import SignIn, refuse_what_the_policy_stopped
 from tests.clearing import scenes
-from tests.conftest import NOW, PASSWORD, MakeCompany, MakeDisk, Person
+from tests.conftest import NOW, PASSWORD, MakeCompany, MakeDisk, Operator, Person, signed_in
 
 pytestmark = pytest.mark.committed
 
@@ -187,3 +188,39 @@ def test_the_invited_join_by_their_link_and_no_address_leaves_with_them(
 
     page.wait_for_url(f"{site}/")
     assert set(referers) <= {"", f"{site}/"}
+
+
+@pytest.mark.parametrize("width", [375, 1440])
+def test_no_page_of_a_support_session_is_wider_than_the_screen(
+    site: str,
+    browser: Browser,
+    agency: Agency,
+    operator: Operator,
+    owner: Person,
+    make_company: MakeCompany,
+    make_disk: MakeDisk,
+    width: int,
+) -> None:
+    disk = make_disk(make_company(short_name="晨光商贸"))
+    batch = scenes.run(disk, RunState.FAILED, code="invoices_pending").batch
+    with agency_scope(agency.pk):
+        consent_give(agency=agency)
+    visitor = signed_in(operator)
+    assert operator.visit(visitor, agency).status_code == 302
+    visited = ["", "trail", f"agencies/{agency.pk}/open", "agency/company/", "agency/auditentry/"]
+    visited += ["clearing/run/", f"clearing/batch/{batch.pk}/", f"devices/taxdisk/{disk.pk}/"]
+    for client, paths in (
+        (visitor, [f"/operator/{path}" for path in visited]),
+        (signed_in(owner), ["/", "/support", "/members"]),
+    ):
+        context = browser.new_context(base_url=site, viewport={"width": width, "height": 900})
+        context.add_cookies(
+            [{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": site}]
+        )
+        page = context.new_page()
+        page.on("console", refuse_what_the_policy_stopped)
+        for path in paths:
+            response = page.goto(path)
+            assert response is not None and response.status == 200, path
+            assert page.locator("aside.support").count() == 1, path
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path

@@ -141,6 +141,7 @@ machine-settle       POST                        facts of a run          run
 machine-release      POST                        facts of a run          run
 operator:index                         GET       run the platform
 operator:support-open                  GET,POST  run the platform        agency
+operator:trail                         GET       run the platform
 operator:support-leave                 POST      run the platform
 operator:agency_company_changelist     GET       look into an agency
 operator:agency_company_change         GET       look into an agency     company

@@ -100,9 +100,9 @@ def test_the_site_has_only_these_addresses() -> None:
         for pattern in getattr(entry, "url_patterns", [entry])
     }
     assert {name for name in found if not re.search("_(changelist|change)$", name)} == {
-        *("index", "support-open", "support-leave")
+        *("index", "trail", "support-open", "support-leave")
     }
-    assert len(found) == 3 + 2 * len(VIEWS)
+    assert len(found) == 4 + 2 * len(VIEWS)
     resolver = get_resolver()
     assert "admin" in resolver.app_dict
     assert resolver.app_dict["admin"] == ["operator"]
@@ -192,6 +192,19 @@ def test_without_a_session_the_names_of_agencies_are_all_there_is(
         assert answer.status_code == 403
     for path in ("/audit", "/machines", "/members", "/batches", f"/companies/{company.pk}"):
         assert browser.get(path).status_code in {403, 404}, path
+
+
+def test_the_platforms_trail_is_there_and_no_agencys(
+    operator: Operator, agency: Agency, make_company: MakeCompany
+) -> None:
+    company = make_company()
+    browser = visit(operator, agency)
+    browser.get(f"/companies/{company.pk}")
+    page = browser.get("/operator/trail").content.decode()
+    assert "平台开启支持会话" in page
+    assert f"/companies/{company.pk}" in page  # refused, to the operator
+    assert "新增客户" not in page
+    assert company.short_name not in page
 
 
 def test_a_session_opens_the_operators_pages_and_no_others(
