@@ -17,6 +17,7 @@ from django.db import models
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from agency.operator.visiting import in_the_agency, visited
@@ -82,6 +83,8 @@ class ReadOnly(_Admin):
         field, value = self.opts.get_field(name), getattr(row, name)
         if isinstance(field, models.JSONField):
             return json.dumps(value, ensure_ascii=False) if value else _NOTHING
+        if isinstance(value, bool):
+            return _("是") if value else _("否")
         if isinstance(value, dt.datetime):
             return f"{timezone.localtime(value):%Y-%m-%d %H:%M:%S}"
         return str(display_for_field(value, field, _NOTHING)) or _NOTHING  # type: ignore[arg-type]

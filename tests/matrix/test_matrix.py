@@ -165,8 +165,9 @@ def check(row: Row, who: Asker, world: World) -> Iterator[str]:
 def _leaks(row: Row, who: Asker, other: House, answer: Answer) -> Iterator[str]:
     body, marks = answer.body, other.marks()
     if who.name in OPERATORS and who.house is not None:
-        # The names of agencies are theirs to know; without a session nothing else.
-        body = body.replace(other.agency.name, "").replace(who.house.agency.name, "")
+        # The names of agencies are theirs to know, and what they wrote; without a session no more.
+        for house in (other, who.house):
+            body = body.replace(house.agency.name, "").replace(house.reason, "")
         marks = marks + (who.house.marks() if who.name == "operator" else [])
     for mark in [] if row.route in {"machine-enrol", "invitation"} else marks:
         if mark in body:

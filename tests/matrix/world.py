@@ -81,6 +81,11 @@ class House:
         hidden = {"assigned": [nobodys], "client": [nobodys], "unassigned": [in_hand, nobodys]}
         return hidden.get(name, [])
 
+    @property
+    def reason(self) -> str:
+        """What the visiting operator gave as reason."""
+        return f"{self.mark}来电求助"
+
     def marks(self) -> list[str]:
         return [self.mark, *self.secrets]
 
@@ -113,7 +118,7 @@ def _let_in(house: House) -> None:
     operators = {name: add_operator() for name in OPERATORS}
     house.operators = {name: signed_in(operator) for name, operator in operators.items()}
     operators["visiting_operator"].visit(
-        house.operators["visiting_operator"], house.agency, reason=f"{house.mark}来电求助"
+        house.operators["visiting_operator"], house.agency, reason=house.reason
     )
     with agency_scope(house.agency.pk):
         house.ids["support_session"] = SupportSession.objects.get().pk
