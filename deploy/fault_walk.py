@@ -40,7 +40,7 @@ Result = dict[str, Any]
 _ROUND = 700
 _AT_ONCE = 2
 #: Machines of each round that runs share, and such as are killed themselves.
-_SHARED = _ALONE = 4
+_SHARED, _ALONE = 4, 6
 #: These wait for a time limit or a lease.
 _WAITING = (Way.HANG, Way.STALLED)
 #: The part of a round in which they begin.
