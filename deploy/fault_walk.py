@@ -10,8 +10,8 @@ PostgreSQL, Valkey, server, racks, bureau and worker processes. The system is le
 the judge looks at disks, bureau and tables. Ends with 0 only where nothing is violated.
 
 What keeps it short, and leaves nothing out: limits and leases are scaled by one factor, which is
-printed; two rounds are under way at a time, so that one starts and ends while the other works;
-those that only wait (a hang, a stall) are spread among those that compute; and the process of a run
+printed; with more than eight jobs two rounds are under way at a time, so that one starts and ends
+while the other works; those that only wait (a hang, a stall) are spread among those that compute; and the process of a run
 is forked, not read from its files anew (:mod:`deploy.faultwalk.nursery`).
 """
 
@@ -36,9 +36,10 @@ from deploy.faultwalk.round import TIME_FACTOR
 Wanted = tuple[str, str, str]
 Result = dict[str, Any]
 
-#: A round has at most so many runs: the numbers of simulated disks are short.
-_ROUND = 700
-_AT_ONCE = 2
+#: With more jobs than this, two rounds are under way at a time.
+_ONE_ROUND = 8
+#: The numbers of simulated disks are short.
+_LONGEST_ROUND = 800
 #: Machines of each round that runs share, and such as are killed themselves.
 _SHARED, _ALONE = 4, 6
 #: These wait for a time limit or a lease.
@@ -92,8 +93,9 @@ def mixed(wanted: Sequence[Wanted]) -> list[Wanted]:
 def play(wanted: Sequence[Wanted], options: argparse.Namespace, what: str) -> list[Result]:
     """Run them in rounds. Raises SystemExit for a round that did not come to its end."""
     ordered = mixed(wanted)
-    count = max(1, -(-len(ordered) // _ROUND))
-    at_once = min(count, _AT_ONCE)
+    count = max(1, -(-len(ordered) // options.round))
+    at_once = min(count, 1 if options.jobs <= _ONE_ROUND else 2)
+    skipped = options.from_round - 1 if what == "walk" else 0
     parallel = max(1, options.jobs // _SHARED // at_once)
     with (
         tempfile.TemporaryDirectory(prefix="qingka-walk-") as folder,
@@ -108,7 +110,7 @@ def play(wanted: Sequence[Wanted], options: argparse.Namespace, what: str) -> li
                 ["--parallel", str(parallel), "--time-factor", str(options.time_factor)],
                 f"{what} {number + 1}/{count}",
             )
-            for number in range(count)
+            for number in range(skipped, count)
         ]
         return [result for each in rounds for result in each.result()]
 
@@ -145,6 +147,12 @@ def _parse_key(text: str) -> Wanted:
     return path, place, way
 
 
+def _size(text: str) -> int:
+    if not 1 <= (size := int(text)) <= _LONGEST_ROUND:
+        raise argparse.ArgumentTypeError(f"1 … {_LONGEST_ROUND}")
+    return size
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="deploy/fault-walk")
     parser.add_argument("--only", type=_parse_key, action="append", metavar="KEY")
@@ -157,6 +165,10 @@ def main(arguments: list[str] | None = None) -> int:
         default=TIME_FACTOR,
         metavar="F",
         help=f"on every limit and lease of an order (default: {TIME_FACTOR})",
+    )
+    parser.add_argument("--round", type=_size, default=400, metavar="N", help="runs in a round")
+    parser.add_argument(
+        "--from-round", type=int, default=1, metavar="N", help="go on with a walk that was cut off"
     )
     parser.add_argument("--thorough", action="store_true", help="every command of a reading call")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the run folders there")

@@ -34,7 +34,7 @@ from devices.simulator.store import DiskStore
 _BY = "走查"
 #: How many runs a machine has open at a time, for each that it works on: some of them only wait.
 _OPEN_PER_PLACE = 3
-_LOOK_SECONDS = 0.5
+_LOOK_SECONDS = 1.0
 #: Waits that end by themselves; all others are ends.
 _GOES_ON = frozenset(Reason) - {Reason.BY_HAND, Reason.WINDOW, Reason.FILING}
 
