@@ -11,8 +11,8 @@ the judge looks at disks, bureau and tables. Ends with 0 only where nothing is v
 
 What keeps it short, and leaves nothing out: limits and leases are scaled by one factor, which is
 printed; with more than eight jobs two rounds are under way at a time, so that one starts and ends
-while the other works; those that only wait (a hang, a stall) are spread among those that compute; and the process of a run
-is forked, not read from its files anew (:mod:`deploy.faultwalk.nursery`).
+while the other works; those that only wait (a hang, a stall) are spread among those that compute;
+and the process of a run is forked, not read from its files anew (:mod:`deploy.faultwalk.nursery`).
 """
 
 from __future__ import annotations
