@@ -75,6 +75,11 @@ def test_a_reading_call_is_one_place_and_a_changing_one_has_many() -> None:
     assert list(places_of(passed, thorough=True)) == passed
 
 
+def test_a_claim_given_back_by_chance_is_no_place() -> None:
+    passed = ["server.intend#1", "server.release#1", "server.settle#1"]
+    assert list(places_of(passed, thorough=True)) == ["server.intend#1", "server.settle#1"]
+
+
 def test_every_place_is_struck_in_every_way() -> None:
     result = {"key": "ukey/types", "places": ["server.settle#1", "bureau.QLJS#1"]}
     faults = all_faults([result], thorough=False)
