@@ -107,11 +107,11 @@ def build(mark: str, real_now: dt.datetime) -> House:
             company_assign(companies=[house.company], member=staff[name].member)
     _furnish(house, real_now)
     _invite(house, real_now)
-    _let_in(house)
+    _let_in(house, real_now)
     return house
 
 
-def _let_in(house: House) -> None:
+def _let_in(house: House, real_now: dt.datetime) -> None:
     """The agency consents; one operator has a support session in it, one has none."""
     with agency_scope(house.agency.pk):
         support.consent_give(agency=house.agency)
@@ -121,6 +121,9 @@ def _let_in(house: House) -> None:
         house.operators["visiting_operator"], house.agency, reason=house.reason
     )
     with agency_scope(house.agency.pk):
+        # On a busy machine the questions may take longer than a session lasts.
+        later = real_now + dt.timedelta(hours=6)
+        SupportSession.objects.update(opened_at=later - dt.timedelta(hours=1), expires_at=later)
         house.ids["support_session"] = SupportSession.objects.get().pk
         house.ids["entry"] = AuditEntry.objects.order_by("sequence")[0].pk
 
