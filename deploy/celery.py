@@ -7,6 +7,7 @@ import os
 import django
 from celery import Celery
 from celery.schedules import crontab
+from celery.signals import setup_logging
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deploy.settings")
 django.setup()  # the bell, which is asked below, stands beside the models
@@ -59,3 +60,8 @@ app.conf.update(
     },
 )
 app.autodiscover_tasks(["agency", "devices", "clearing"])
+
+
+@setup_logging.connect
+def keep_the_settings_logging(**_: object) -> None:
+    """Somebody listens here, so Celery sets up no logging of its own: the settings' stands."""

@@ -4,13 +4,15 @@ Its lines are written like all others (``deploy.logs``), one per request: no Ref
 and an address that holds a secret without it.
 """
 
+from agency.logs import LINE
+
 wsgi_app = "deploy.wsgi"
 access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(B)s %(M)sms'
 logconfig_dict = {
     "formatters": {
         "line": {
             "()": "deploy.logs.OneLine",
-            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
+            "format": LINE,
         }
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},

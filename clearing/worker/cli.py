@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from agency.logs import log_to_stderr
 from clearing.worker.config import ConfigError, MachineConfig, load
 from clearing.worker.durable import locked, private_dir
 from clearing.worker.words import LANGUAGES, Words, language_of
@@ -124,8 +124,7 @@ def _run(options: argparse.Namespace, words: Words) -> int:
     from clearing.worker.serve import serve
 
     config = our_config(options.config, words)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request
+    log_to_stderr()
     with locked(config.data_dir / "worker.lock") as ours:
         if not ours:
             raise Refusal(words(N_("另一个工作程序正在使用此数据目录")))

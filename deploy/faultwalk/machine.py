@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
 import os
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from agency.logs import log_to_stderr
 from clearing.worker import overseer, probe, prober
 from clearing.worker.client import Json
 from clearing.worker.config import load
@@ -43,8 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     _fork_from_here()
     config = load(options.config)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    log_to_stderr()
     private_dir(config.data_dir)
     gate_server(_Claims(options.plans, config.name).strike)
     with locked(config.data_dir / "worker.lock") as ours:

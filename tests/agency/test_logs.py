@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import deploy.settings
-from deploy.logs import OneLine
+from agency.logs import OneLine
 
 
 def said(message: str, *args: object, failing: bool = False) -> str:
