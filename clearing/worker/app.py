@@ -48,6 +48,8 @@ def make_app(config: MachineConfig, runner: Runner) -> Celery:
         # A broker that is away is noticed; a message is waited for a second at a time.
         broker_transport_options={
             "global_keyprefix": config.prefix,
+            # A bell that is lost needs no redelivery, and the account no scripts for it.
+            "ack_emulation": False,
             "socket_connect_timeout": 5,
             "socket_timeout": 30,
         },

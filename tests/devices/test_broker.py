@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import redis
+from django.conf import settings
 
 from agency.models import Agency
 from agency.scope import agency_scope
 from clearing import bell
 from deploy.embedded import EmbeddedValkey
-from devices.broker import drop_account, grant_account, prefix_of
+from devices.broker import COMMANDS, drop_account, grant_account, prefix_of
 from devices.models import Machine
 from devices.services import machine_create
 
@@ -25,24 +26,49 @@ def _client(url: str, valkey: EmbeddedValkey) -> redis.Redis:
     return redis.Redis.from_url(valkey.url, username=user, password=password)
 
 
-def test_an_account_reaches_its_own_keys_and_nothing_else(
+#: What a thief of an account would like to say to the broker; each is refused.
+REFUSED = (
+    *("KEYS *", "SCAN 0", "RANDOMKEY", "DBSIZE", "INFO", "MONITOR", "SHUTDOWN", "GET x", "SET x y"),
+    *("CONFIG GET *", "CONFIG SET save x", "FLUSHALL", "FLUSHDB", "SWAPDB 0 1", "SAVE"),
+    *("ACL LIST", "ACL WHOAMI", "ACL SETUSER x on", "ACL DELUSER default"),
+    *("EVAL return(1) 0", "EVALSHA x 0", "SCRIPT FLUSH", "FUNCTION LIST"),
+    *("PUBLISH x y", "SUBSCRIBE x", "PSUBSCRIBE *", "SPUBLISH x y", "PUBSUB CHANNELS"),
+    *("CLIENT LIST", "CLIENT KILL TYPE normal", "CLIENT PAUSE 1", "CLIENT NO-EVICT on"),
+    *("REPLICAOF h 1", "SYNC", "MODULE LIST", "LATENCY LATEST", "SLOWLOG GET", "COMMAND COUNT"),
+)
+
+
+def test_an_account_may_say_what_celery_needs_and_nothing_else(
+    machines: list[Machine], valkey: EmbeddedValkey
+) -> None:
+    account = machines[0].broker_account
+    client = _client(grant_account(machines[0]), valkey)
+    with redis.Redis.from_url(valkey.url) as admin:
+        rules = admin.acl_getuser(account)
+    assert set(rules["commands"]) == {f"+{name}" for name in COMMANDS}
+    assert rules["categories"] == ["-@all"]
+    assert [rules["keys"], rules["channels"], rules["selectors"]] == [[f"~{account}:*"], [], []]
+    for command in REFUSED:
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            client.execute_command(*command.split())  # type: ignore[no-untyped-call]
+
+
+def test_an_account_reaches_its_own_keys_and_no_others(
     machines: list[Machine], valkey: EmbeddedValkey
 ) -> None:
     first, second = machines
     client = _client(grant_account(first), valkey)
-    client.set(prefix_of(first.broker_account) + "x", "1")
-    for key in (prefix_of(second.broker_account) + "x", "qingka:celery", "x"):
-        with pytest.raises(redis.exceptions.NoPermissionError):
-            client.get(key)
-    for command in (
-        ["KEYS", "*"],
-        ["FLUSHALL"],
-        ["ACL", "LIST"],
-        ["SUBSCRIBE", "x"],
-        ["CONFIG", "GET", "*"],
+    assert client.llen(prefix_of(first.broker_account) + "bell") == 0
+    for key in (
+        prefix_of(second.broker_account) + "bell",
+        second.broker_account,
+        settings.SERVER_KEY_PREFIX + "celery",
+        "bell",
     ):
-        with pytest.raises(redis.exceptions.NoPermissionError):
-            client.execute_command(*command)  # type: ignore[no-untyped-call]
+        for command in ("LLEN", "SADD", "BRPOP", "LPUSH"):
+            last = [] if command == "LLEN" else ["0"]
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.execute_command(command, key, *last)  # type: ignore[no-untyped-call]
 
 
 def test_a_dropped_account_cannot_sign_in_any_more(

@@ -13,15 +13,17 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+import redis
 from celery import Celery, _state
 from celery.worker import state
+from django.conf import settings
 
 from clearing.worker.__main__ import main
 from clearing.worker.app import BELL_QUEUE, BELL_TASK, Ear, make_app
 from clearing.worker.config import MachineConfig
 from clearing.worker.runner import Runner
-from deploy.embedded import EmbeddedValkey
-from devices.broker import drop_account, grant_account
+from deploy.embedded import EmbeddedValkey, socket_folder
+from devices.broker import COMMANDS, drop_account, grant_account
 from devices.models import Machine
 from devices.simulator.rack_faults import Mode
 from tests.clearing.worker.fake_server import TOKEN
@@ -193,6 +195,35 @@ def test_the_bell_rings_over_the_account_that_the_server_gives_a_machine(
     finally:
         ear.stop(20)
     assert not ear.listening
+
+
+def test_celery_says_every_command_that_the_account_has_and_no_other(
+    tmp_path: Path, apart: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker of its own counts, from the first greeting to the end."""
+    folder = tmp_path / "broker"
+    folder.mkdir(mode=0o700)
+    with EmbeddedValkey(folder, socket_folder(folder) / "v", durable=False) as broker:
+        monkeypatch.setattr(settings, "REDIS_URL", broker.url)
+        account = grant_account(cast(Machine, SimpleNamespace(broker_account=PREFIX.rstrip(":"))))
+        config = MachineConfig("http://h", TOKEN, tmp_path, broker=account, prefix=PREFIX)
+        runner = Bell()
+        ear = Ear(make_app(config, runner), 1)
+        for _ in range(3):
+            ring(broker.broker_url, PREFIX)
+        with redis.Redis.from_url(broker.url) as admin:
+            admin.config_resetstat()
+            ear.start()
+            assert runner.heard.acquire(timeout=60)
+            ear.stop(60)
+            assert not ear.listening
+            said = {name.removeprefix("cmdstat_") for name in admin.info("commandstats")}
+            refused = [entry["object"] for entry in admin.acl_log()]
+    assert refused == []
+    said -= {"hello", "config|resetstat"}  # everybody may say hello; the other was the test
+    assert said <= set(COMMANDS)
+    # These two it says only with a bell in hand at the end, and where the address names a database.
+    assert set(COMMANDS) - said <= {"lpush", "select"}
 
 
 def test_a_bell_has_the_program_claim_at_once(
