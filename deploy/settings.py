@@ -17,6 +17,7 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from agency import places
+from agency.logs import LINE
 from agency.sealing import KeyRing, SealError, keys_text
 from agency.signing import SigningKey, SigningKeyError
 
@@ -172,7 +173,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "agency.sessions.SignedSessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -292,6 +293,8 @@ LANGUAGE_COOKIE_NAME = f"{_HOST}language"
 SESSION_COOKIE_AGE = 4 * 3600
 # Messages name clients: never in a cookie.
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
+# Signed in the cookie, sealed in the database.
+SESSION_ENGINE = "agency.sessions"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_HSTS_SECONDS = 0 if PRACTICE else 31_536_000
 SECURE_SSL_REDIRECT = not PRACTICE
@@ -338,9 +341,11 @@ LOGGING = {
     "formatters": {
         "line": {
             "()": "deploy.logs.OneLine",
-            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
+            "format": LINE,
         }
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env("QINGKA_LOG_LEVEL", "INFO")},
+    # Two lines for each periodic job, every two seconds, tell nobody anything.
+    "loggers": {"celery": {"level": "WARNING"}},
 }

@@ -24,6 +24,7 @@ from allauth.mfa.totp.internal.auth import TOTP
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
+from django.http import HttpRequest
 from django.test import Client
 from pytest_django.plugin import DjangoDbBlocker
 from stdnum.cn import uscc
@@ -33,6 +34,7 @@ from agency.choices import Role
 from agency.models import Agency, Bureau, Company, Membership, User
 from agency.scope import agency_scope
 from agency.services import agency_create, company_assign, member_add
+from agency.sessions import SessionStore, cookie_of, session_key_of
 from deploy.embedded import EmbeddedPostgres, EmbeddedValkey, socket_folder
 from deploy.roles import create_database, create_roles
 from devices.choices import DiskKind
@@ -184,6 +186,28 @@ def client_person(agency: Agency) -> Person:
 def outsider(other_agency: Agency) -> Person:
     """The owner of the other agency: all rights, but not here."""
     return add_person(other_agency, Role.OWNER, "外人")
+
+
+def sign_cookies() -> None:
+    """Django's test browser puts a session's key into the cookie as it is; ours is signed there."""
+    name = settings.SESSION_COOKIE_NAME
+
+    def session(browser: Client) -> SessionStore:
+        cookie = browser.cookies.get(name)
+        found = SessionStore(session_key_of(cookie.value if cookie is not None else None))
+        if found.session_key is None:
+            found.save()
+            browser.cookies[name] = cookie_of(str(found.session_key))
+        return found
+
+    def set_login_cookies(browser: Client, request: HttpRequest) -> None:
+        browser.cookies[name] = cookie_of(str(request.session.session_key))
+
+    Client.session = property(session)  # type: ignore[assignment,method-assign]
+    Client._set_login_cookies = set_login_cookies  # type: ignore[attr-defined]
+
+
+sign_cookies()
 
 
 def add_operator() -> Operator:

@@ -67,12 +67,14 @@ def claim(
 ) -> Order | None:
     """Hand the next runnable run to the machine, as an order with a lease; None when there is none.
 
-    A claim repeated with the same key gets the same order while that attempt is the newest and its
-    lease lives. ``now`` is domain time and goes into the order."""
+    A claim that the same machine repeats with the same key gets the same order while that attempt
+    is the newest and its lease lives; another machine gets nothing by it. ``now`` is domain time
+    and goes into the order."""
     earlier = Attempt.objects.filter(key=attempt_key).select_related("run").first()
     if earlier is not None:
         run = Run.objects.select_for_update().get(pk=earlier.run_id)
-        alive = run.attempt_id == earlier.pk and run.state == RunState.CLAIMED
+        theirs = earlier.machine_id == machine.pk
+        alive = theirs and run.attempt_id == earlier.pk and run.state == RunState.CLAIMED
         return _order(run, earlier, machine, now) if alive else None
     next_run = _next_run(machine, real_now)
     if next_run is None:
