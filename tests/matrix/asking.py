@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import uuid
 from dataclasses import dataclass
@@ -124,6 +125,11 @@ def _address(row: Row, who: Asker, target: Target) -> str:
     return reverse(name) + query
 
 
+@functools.cache
+def _sheet() -> bytes:
+    return sheet(line())
+
+
 def page_form(route: str, who: Asker, target: Target) -> dict[str, Any]:
     """What the button sends, every id in it taken from ``target``."""
     if route == "act-start":
@@ -147,7 +153,7 @@ def page_form(route: str, who: Asker, target: Target) -> dict[str, Any]:
             "device_no": target.house.codes["device_no"],
             "device_password": "12345678",
         },
-        "import-upload": {"file": SimpleUploadedFile("客户.xlsx", sheet(line()))},
+        "import-upload": {"file": SimpleUploadedFile("客户.xlsx", _sheet())},
         "import-preview": {"action": "confirm"},
         "client-links": {"name": name},
         "member-invite": {"name": name, "role": "front_desk"},

@@ -13,39 +13,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PEOPLE = ("owner", "supervisor", "assigned", "unassigned", "front_desk", "client")
 OPERATORS = ("operator", "visiting_operator")
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
-MACHINES = ("machine", "other_machine", "revoked_machine")
 
+# covering: has the assigned one's companies today (代班); ex_cover: had them until yesterday.
 RIGHTS = """
-                        owner  supervisor  assigned  unassigned  front_desk  client
-everybody               ok     ok          ok        ok          ok          ok
-be signed in            ok     ok          ok        ok          ok          ok
-set up a factor         form   form        form      form        form        form
-use an own factor       404    404         404       404         404         404
-see the board           ok     ok          ok        ok          403         403
-see a company           ok     ok          ok        403         403         403
-work on a company       ok     ok          ok        403         403         403
-see a batch             ok     ok          ok        403         403         403
-start at the counter    ok     ok          ok        403         ok          403
-enter a password        ok     ok          ok        403         403         403
-see unknown disks       ok     ok          ok        ok          403         403
-add an unknown disk     ok     ok          ok        form        403         403
-PIN way-out             ok     ok          403       403         403         403
-enter by hand           ok     ok          403       403         403         403
-import                  ok     ok          403       403         403         403
-import one's own sheet  ok     404         403       403         403         403
-see the members         ok     ok          403       403         403         403
-arrange covers          ok     ok          403       403         403         403
-manage members          ok     403         403       403         403         403
-join by a link          form   form        form      form        form        form
-consent to support      ok     403         403       403         403         403
-see the trail           ok     ok          403       403         403         403
-export the trail        ok     403         403       403         403         403
-machines                ok     ok          403       403         403         403
-keep backups            ok     ok          403       403         403         403
-pause a bureau          ok     ok          403       403         403         403
+                      owner supervisor assigned covering ex_cover unassigned front_desk client
+everybody             ok    ok         ok       ok       ok       ok         ok         ok
+be signed in          ok    ok         ok       ok       ok       ok         ok         ok
+set up a factor       form  form       form     form     form     form       form       form
+use an own factor     404   404        404      404      404      404        404        404
+see the board         ok    ok         ok       ok       ok       ok         403        403
+see a company         ok    ok         ok       ok       403      403        403        403
+work on a company     ok    ok         ok       ok       403      403        403        403
+see a batch           ok    ok         ok       ok       403      403        403        403
+start at the counter  ok    ok         ok       ok       403      403        ok         403
+enter a password      ok    ok         ok       ok       403      403        403        403
+see unknown disks     ok    ok         ok       ok       ok       ok         403        403
+add an unknown disk   ok    ok         ok       ok       form     form       403        403
+PIN way-out           ok    ok         403      403      403      403        403        403
+enter by hand         ok    ok         403      403      403      403        403        403
+import                ok    ok         403      403      403      403        403        403
+import an own sheet   ok    404        403      403      403      403        403        403
+see the members       ok    ok         403      403      403      403        403        403
+arrange covers        ok    ok         403      403      403      403        403        403
+manage members        ok    403        403      403      403      403        403        403
+join by a link        form  form       form     form     form     form       form       form
+consent to support    ok    403        403      403      403      403        403        403
+see the trail         ok    ok         403      403      403      403        403        403
+export the trail      ok    403        403      403      403      403        403        403
+machines              ok    ok         403      403      403      403        403        403
+keep backups          ok    ok         403      403      403      403        403        403
+pause a bureau        ok    ok         403      403      403      403        403        403
 """
 
 MACHINE_RIGHTS = """
@@ -93,7 +92,7 @@ unknown-disks        GET                         see unknown disks
 unknown-disk-add     GET,POST                    add an unknown disk     slot
 import-upload        GET,POST                    import
 import-template      GET                         import
-import-preview       GET,POST                    import one's own sheet  draft
+import-preview       GET,POST                    import an own sheet     draft
 account_login               GET,POST             everybody
 mfa_authenticate            GET,POST             everybody
 account_reauthenticate      GET,POST             be signed in
@@ -210,7 +209,9 @@ def _rows() -> list[Row]:
 
 
 ROWS = _rows()
-
+#: A further asker is a further column above and a line in ``world.py``.
+PEOPLE = tuple(_PEOPLE_RIGHTS["everybody"])
+MACHINES = tuple(_MACHINE_RIGHTS["work"])
 
 #: An address whose object is a secret of its own (a code), or which answers with what it finds.
 NO_COMPARISON = {"machine-enrol", "board-rows", "invitation", "client-enter"}

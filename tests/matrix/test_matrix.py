@@ -194,7 +194,7 @@ def test_a_support_session_opens_no_page_of_the_agency_itself(world: World) -> N
     for row in ROWS:
         if row.for_operators or row.for_machines or row.right in OPEN_RIGHTS:
             continue
-        for who in world.operators()[: len(OPERATORS)]:
+        for who in world.operators[: len(OPERATORS)]:
             assert who.house is world.home
             answer = asked(row, who, Target(who.house))
             if row.right not in OF_EVERY_ACCOUNT and answer.word not in {"403", "404"}:
@@ -207,7 +207,7 @@ def test_a_right_given_to_the_wrong_role_is_found(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(RIGHTS, Role.FRONT_DESK, RIGHTS[Role.FRONT_DESK] | {Act.MACHINES})
-    asker = next(who for who in world.askers() if who.name == "front_desk")
+    asker = world.asker("front_desk")
     assert list(check(BY_NAME["machines", "GET"], asker, world)) == [
         f"{asker}, own: ok, not {{'403'}}"
     ]
@@ -217,7 +217,7 @@ def test_a_selector_that_forgets_whose_companies_it_shows_is_found(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clearing.pages.board.companies_of", lambda _viewer: Company.objects.all())
-    asker = next(who for who in world.askers() if who.name == "assigned")
+    asker = world.asker("assigned")
     assert list(check(BY_NAME["home", "GET"], asker, world)) == [
         f"{asker}: a company that is not in their hands in the answer"
     ]

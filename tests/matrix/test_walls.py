@@ -122,7 +122,7 @@ def test_with_the_policies_off_the_applications_scope_alone_shows_nothing_foreig
 def test_with_the_policies_off_the_pages_answer_as_the_matrix_says(
     route: str, world: World
 ) -> None:
-    askers = [who for who in world.askers() if who.name in {"owner", "assigned", "machine"}]
+    askers = [who for who in world.askers if who.name in {"owner", "assigned", "machine"}]
     wrong = [
         f"{row} {problem}"
         for row in ROWS

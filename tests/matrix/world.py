@@ -50,10 +50,16 @@ ROLES = {
     "owner": Role.OWNER,
     "supervisor": Role.SUPERVISOR,
     "assigned": Role.BOOKKEEPER,
+    "covering": Role.BOOKKEEPER,
+    "ex_cover": Role.BOOKKEEPER,
     "unassigned": Role.BOOKKEEPER,
     "front_desk": Role.FRONT_DESK,
     "client": Role.CLIENT,
 }
+#: Those of the bookkeepers and the clients who have the company in their hands today.
+HOLDING = ("assigned", "covering", "client")
+#: Who covers whom, from and to: how many days from today.
+COVERS = {"covering": (-1, 1), "ex_cover": (-9, -1), "unassigned": (1, 2)}
 
 
 @dataclass
@@ -78,8 +84,9 @@ class House:
     def hidden_from(self, name: str) -> list[str]:
         """What stands in the names of the companies that this person must not see."""
         in_hand, nobodys = f"{self.mark}在手", self.theirs
-        hidden = {"assigned": [nobodys], "client": [nobodys], "unassigned": [in_hand, nobodys]}
-        return hidden.get(name, [])
+        if ROLES.get(name) not in {Role.BOOKKEEPER, Role.CLIENT}:
+            return []
+        return [nobodys] if name in HOLDING else [in_hand, nobodys]
 
     @property
     def reason(self) -> str:
@@ -129,7 +136,7 @@ def _let_in(house: House, real_now: dt.datetime) -> None:
 
 
 def _invite(house: House, real_now: dt.datetime) -> None:
-    """A person who can be changed and removed, an invitation, a cover that is over."""
+    """A person who can be changed and removed, an invitation, a link, covers."""
     new = add_person(house.agency, Role.FRONT_DESK, f"{house.mark}新人")
     house.ids["member"] = new.member.pk
     house.codes["password-renew"] = way_back.password_link(
@@ -146,12 +153,13 @@ def _invite(house: House, real_now: dt.datetime) -> None:
         )
         house.ids["link"] = link.row.pk
         house.codes["client-enter"] = link.token
-        house.ids["cover"] = people.cover_create(
-            absent=house.people["assigned"].member,
-            substitute=house.people["unassigned"].member,
-            since=dt.date(2020, 1, 1),
-            until=dt.date(2020, 1, 2),
-        ).pk
+        for name, (since, until) in COVERS.items():
+            house.ids["cover"] = people.cover_create(
+                absent=house.people["assigned"].member,
+                substitute=house.people[name].member,
+                since=NOW.date() + dt.timedelta(days=since),
+                until=NOW.date() + dt.timedelta(days=until),
+            ).pk
 
 
 def _company(house: House, name: str) -> Company:
