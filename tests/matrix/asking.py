@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http.response import HttpResponseBase
@@ -89,21 +91,23 @@ class Target:
         return MISSING if self.missing else self.house.ids[kind]
 
 
-def ask(row: Row, who: Asker, target: Target) -> HttpResponseBase:
-    """Send the request of ``row`` as ``who``, about the objects of ``target``."""
+def ask(
+    row: Row, who: Asker, target: Target, instead: Mapping[str, Any] | None = None
+) -> HttpResponseBase:
+    """Send the request of ``row`` as ``who``, about the objects of ``target``; ``instead`` stands
+    in the query, the form or the body in place of what is sent there by itself."""
+    instead = instead or {}
     headers = {"Authorization": f"Machine {who.token}"} if who.token else {}
-    url, body, form = _address(row, who, target), None, None
-    if row.route.startswith("machine-") and "/machine/v1/" in url:
-        body = machine_body(row.route, who, target)
-    elif row.method == "POST":
-        form = page_form(row.route, who, target)
+    url = _address(row, who, target)
     send: Any = getattr(who.client, row.method.lower())
-    if body is not None and row.method == "POST":
+    if row.method != "POST":
+        query = urlencode({**_query(row.route, target), **instead}, doseq=True)
+        answer = send(f"{url}?{query}" if query else url, headers=headers)
+    elif row.route.startswith("machine-") and "/machine/v1/" in url:
+        body = {**machine_body(row.route, who, target), **instead}
         answer = send(url, body, content_type="application/json", headers=headers)
-    elif form is not None:
-        answer = send(url, form, headers=headers)
     else:
-        answer = send(url, headers=headers)
+        answer = send(url, {**page_form(row.route, who, target), **instead}, headers=headers)
     assert isinstance(answer, HttpResponseBase)
     return answer
 
@@ -117,12 +121,15 @@ def _address(row: Row, who: Asker, target: Target) -> str:
         return reverse(name, kwargs={"run_id": _run(who, target)[0]})
     if name in {"invitation", "client-enter", "password-renew"}:
         return reverse(name, kwargs={"token": target.house.codes[name]})
-    query = ""
-    if name == "act-confirm":
-        query = f"?action=report&company={target.id('company')}"
-    elif name == "board-rows":
-        query = f"?ids={target.id('company')}&batch={target.id('batch')}"
-    return reverse(name) + query
+    return reverse(name)
+
+
+def _query(route: str, target: Target) -> dict[str, Any]:
+    if route == "act-confirm":
+        return {"action": "report", "company": target.id("company")}
+    if route == "board-rows":
+        return {"ids": target.id("company"), "batch": target.id("batch")}
+    return {}
 
 
 @functools.cache
@@ -162,7 +169,12 @@ def page_form(route: str, who: Asker, target: Target) -> dict[str, Any]:
         "password-renew": {"password1": "another horse 8", "password2": "another horse 8"},
         "member-role": {"role": "supervisor"},
         "operator:support-open": {"reason": "客户来电求助", "minutes": "15"},
-        "cover": {"since": "2026-11-09", "until": "2026-11-10"},
+        "cover": {
+            "absent": target.id("assigned"),
+            "substitute": target.id("substitute"),
+            "since": "2026-11-09",
+            "until": "2026-11-10",
+        },
         "invitation": {
             "name": name,
             "username": name,

@@ -20,7 +20,7 @@ from agency import clock
 from deploy.embedded import EmbeddedValkey
 from tests.conftest import NOW
 from tests.matrix.asking import Asker
-from tests.matrix.rights import MACHINES, OPERATORS, PEOPLE, Row
+from tests.matrix.rights import MACHINES, NOT_ALLOWED, OPERATORS, PEOPLE, Row, size
 from tests.matrix.world import House, build
 
 LAYERS = ("agency", "devices", "clearing", "deploy")
@@ -51,12 +51,17 @@ class World:
         return next(who for who in self.askers if who.name == name and who.house is at)
 
     def asked_for(self, row: Row) -> list[Asker]:
-        """Who asks for an address. Those for whom the operator's site does not exist learn that
-        before method and object are looked at: two methods and one agency's people are enough."""
-        if not row.for_operators:
-            return self.askers
-        others = [who for who in self.askers if who.house is not self.away]
-        return self.operators + (others if row.method in {"GET", "POST"} else [])
+        """Who asks for an address. A method that is not allowed is refused before the object is
+        looked at: one agency's people are enough. Those for whom the operator's site does not exist
+        learn that first of all: there, two methods are enough."""
+        at_home = [who for who in self.askers if who.house is not self.away]
+        if row.for_operators:
+            return self.operators + (at_home if row.method in {"GET", "POST"} else [])
+        return at_home if row.right == NOT_ALLOWED else self.askers
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.write_line(f"permission matrix: {size()}")
 
 
 @pytest.fixture(scope="package")

@@ -217,16 +217,34 @@ MACHINES = tuple(_MACHINE_RIGHTS["work"])
 NO_COMPARISON = {"machine-enrol", "board-rows", "invitation", "client-enter"}
 #: The operator opens a session in any agency that consents.
 NO_COMPARISON |= {"operator:support-open", "password-renew"}
+#: The right of a method that an address does not have.
+NOT_ALLOWED = "not allowed"
 #: Rights for which nobody has to be signed in.
 OPEN_RIGHTS = {"everybody", "join by a link"}
 
 
-def size() -> int:
-    """How many questions the matrix asks: everybody with each method at each address; where that
-    names an object, also for one of the other agency and for one that does not exist."""
-    askers = 1 + 2 * len(PEOPLE + MACHINES)
-    compared = [row for row in ROWS if row.of and row.route not in NO_COMPARISON]
-    return askers * (len({row.route for row in ROWS}) * len(METHODS) + 2 * len(compared))
+def size() -> str:
+    """How many questions the matrix asks; ``World.asked_for`` says who asks what."""
+    home = 1 + len(PEOPLE + MACHINES)
+    both, operators = 2 * home - 1, 2 * len(OPERATORS)
+    by_name = {(row.route, row.method): row for row in ROWS}
+    for_operators = {row.route for row in ROWS if row.for_operators}
+    routes = {row.route for row in ROWS}
+    questions = 0
+    for route in routes:
+        for method in METHODS:
+            row = by_name.get((route, method))
+            if route in for_operators:
+                askers = operators + (home if method in {"GET", "POST"} else 0)
+            else:
+                askers = both if row else home
+            compared = row and row.of and row.route not in NO_COMPARISON
+            objects = 0 if not compared else operators if route in for_operators else both
+            questions += askers + 2 * objects
+    return (
+        f"{len(routes)} addresses x {len(METHODS)} methods x {both + operators} askers:"
+        f" {questions} questions"
+    )
 
 
 def answer_for(row: Row, who: str) -> str:

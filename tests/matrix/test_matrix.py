@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
+from django.contrib.messages import get_messages
 from django.db import transaction
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver, get_resolver
 
@@ -26,6 +29,7 @@ from tests.matrix.conftest import World
 from tests.matrix.rights import (
     METHODS,
     NO_COMPARISON,
+    NOT_ALLOWED,
     OPEN_RIGHTS,
     OPERATORS,
     PEOPLE,
@@ -52,9 +56,7 @@ def routes(patterns: list[URLPattern | URLResolver] | None = None) -> Iterator[s
 def rows_of(route: str) -> list[Row]:
     """The address with every method; those that no line of the table has are ``not allowed``."""
     of = next(row.of for row in ROWS if row.route == route)
-    return [
-        BY_NAME.get((route, method), Row(route, method, "not allowed", of)) for method in METHODS
-    ]
+    return [BY_NAME.get((route, method), Row(route, method, NOT_ALLOWED, of)) for method in METHODS]
 
 
 def test_every_address_has_a_row_and_every_row_an_address() -> None:
@@ -72,18 +74,26 @@ class Answer:
     body: str
 
 
-def asked(row: Row, who: Asker, target: Target) -> Answer:
-    """Ask, look whether a refusal stands in the trail, and undo everything."""
+def asked(
+    row: Row,
+    who: Asker,
+    target: Target,
+    instead: Mapping[str, Any] | None = None,
+    look: Callable[[], None] = lambda: None,
+) -> Answer:
+    """Ask, look whether a refusal stands in the trail, ``look`` at what it did, and undo it."""
     cookies = who.client.cookies.output()
     chain = PLATFORM if who.name in OPERATORS else who.house.agency.pk if who.house else None
     with transaction.atomic():
         before = _refusals(chain) if chain == PLATFORM else 0
-        response = ask(row, who, target)
-        body = b"".join(iter(response))
+        response = ask(row, who, target, instead)
+        body = b"".join(iter(response)) + _said(response)
+        assert "no-store" in response.headers["Cache-Control"], f"{who} {row}: may be kept"
         word = _word(row, response)
         if word in {"403", "404"} and chain is not None:
             # The cells before this one are undone, so that it is the first.
             assert _refusals(chain) == before + 1, f"{who}: refused without a trace"
+        look()
         transaction.set_rollback(True)
     who.client.cookies.clear()
     who.client.cookies.load(cookies.replace("Set-Cookie: ", ""))
@@ -93,7 +103,8 @@ def asked(row: Row, who: Asker, target: Target) -> Answer:
 #: What is new in every answer: tokens of forms, keys of clicks, the time.
 _NEW = re.compile(
     r'(?<=csrfmiddlewaretoken" value=")\w+|(?<=X-CSRFToken": ")\w+'
-    r'|(?<=name="key" value=")[-\w]+|(?<="time":")[^"]+'
+    r'|(?<=name="key" value=")[-\w]+|(?<="time":")[^"]+|(?<="token":")[^"]+'
+    r'|(?<=class="answer mono">)[-\w]+|(?<=enroll )[-\w]+'
 )
 
 
@@ -115,15 +126,22 @@ def _word(row: Row, response: HttpResponseBase) -> str:
     return "ok" if status in {200, 302} else str(status)
 
 
+def _said(response: HttpResponseBase) -> bytes:
+    """The messages that the next page will show."""
+    request: HttpRequest = response.wsgi_request  # type: ignore[attr-defined]
+    waiting = get_messages(request) if hasattr(request, "_messages") else ()
+    return "\n".join(str(message) for message in waiting).encode()
+
+
 def _refusals(chain: int) -> int:
     with agency_scope(chain):
         return AuditEntry.objects.filter(action="access.refused").count()
 
 
 def _expected(row: Row, who: Asker) -> set[str]:
-    if row.right == "not allowed" and row.for_operators and who.name in PEOPLE:
+    if row.right == NOT_ALLOWED and row.for_operators and who.name in PEOPLE:
         return {"404"}
-    if row.right == "not allowed":
+    if row.right == NOT_ALLOWED:
         api = row.route in API
         return {"401" if api and not who.token else "login" if _must_sign_in(row, who) else "405"}
     return {answer_for(row, who.name)}
@@ -146,7 +164,7 @@ def check(row: Row, who: Asker, world: World) -> Iterator[str]:
     if answer.word not in _expected(row, who):
         yield f"{who}, own: {answer.word}, not {_expected(row, who)}"
     yield from _leaks(row, who, other, answer)
-    if not row.of or row.right == "not allowed" or row.route in NO_COMPARISON:
+    if not row.of or row.right == NOT_ALLOWED or row.route in NO_COMPARISON:
         return
     if row.for_operators and who.name not in OPERATORS:
         return

@@ -7,6 +7,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
+from allauth.usersessions.models import UserSession
 from django.test import Client
 
 from agency import client_links, people, support, way_back
@@ -107,14 +108,20 @@ def build(mark: str, real_now: dt.datetime) -> House:
         name: PlayedMachine.enrol(agency, f"{mark}{name}")
         for name in ("machine", "other_machine", "revoked_machine", "lost_machine")
     }
-    house.company = _company(house, f"{mark}在手")
-    house.other_company = _company(house, house.theirs)
+    house.company = add_company(house, f"{mark}在手")
+    house.other_company = add_company(house, house.theirs)
     with agency_scope(agency.pk):
         for name in ("assigned", "client"):
             company_assign(companies=[house.company], member=staff[name].member)
     _furnish(house, real_now)
     _invite(house, real_now)
     _let_in(house, real_now)
+    session = UserSession.objects.create(
+        user=staff["owner"].user,
+        ip="127.0.0.1",
+        session_key=house.clients["owner"].session.session_key or "",
+    )
+    house.ids["session"] = session.pk
     return house
 
 
@@ -162,7 +169,7 @@ def _invite(house: House, real_now: dt.datetime) -> None:
             ).pk
 
 
-def _company(house: House, name: str) -> Company:
+def add_company(house: House, name: str) -> Company:
     with agency_scope(house.agency.pk):
         company = Company.objects.create(
             agency=house.agency,
@@ -178,7 +185,7 @@ def _company(house: House, name: str) -> Company:
     return company
 
 
-def _disk(house: House, company: Company, **fields: Any) -> TaxDisk:
+def add_disk(house: House, company: Company, **fields: Any) -> TaxDisk:
     number = f"66{uuid.uuid4().int % 10**14:014d}"
     with agency_scope(house.agency.pk):
         disk = disk_create(
@@ -197,13 +204,13 @@ def _disk(house: House, company: Company, **fields: Any) -> TaxDisk:
 def _furnish(house: House, real_now: dt.datetime) -> None:
     machine, revoked = house.machines["machine"], house.machines["revoked_machine"]
     lost = house.machines["lost_machine"].machine
-    disk = _disk(house, house.company)
-    ended = _disk(house, house.company)
-    waiting = _disk(house, house.company)
-    others = _disk(house, house.other_company)
-    doubted = _disk(house, house.company, password_state=PasswordState.PIN_UNKNOWN)
-    kept = _disk(house, house.company)
-    idle = scenes.period(_disk(house, house.company), PeriodState.TO_REPORT)
+    disk = add_disk(house, house.company)
+    ended = add_disk(house, house.company)
+    waiting = add_disk(house, house.company)
+    others = add_disk(house, house.other_company)
+    doubted = add_disk(house, house.company, password_state=PasswordState.PIN_UNKNOWN)
+    kept = add_disk(house, house.company)
+    idle = scenes.period(add_disk(house, house.company), PeriodState.TO_REPORT)
     house.disk = disk
     unknown = f"67{uuid.uuid4().int % 10**14:014d}"
     house.secrets.append(unknown)
@@ -254,6 +261,7 @@ def _furnish(house: House, real_now: dt.datetime) -> None:
             now=NOW,
         )
         house.codes["code"] = code.code
+        house.codes["batch_key"] = Run.objects.get(pk=house.ids["run"]).batch.key
         house.ids |= {
             "agency": house.agency.pk,
             "company": house.company.pk,
@@ -266,6 +274,8 @@ def _furnish(house: House, real_now: dt.datetime) -> None:
             "period": DiskPeriod.objects.get(disk=waiting).pk,
             "other_period": DiskPeriod.objects.get(disk=others).pk,
             "batch": Run.objects.get(pk=house.ids["run"]).batch_id,
+            "assigned": house.people["assigned"].member.pk,
+            "substitute": house.people["unassigned"].member.pk,
             "other_batch": failed.batch_id,
             "machine": machine.machine.pk,
             "machine_lost": lost.pk,
