@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,14 @@ def web(database: None, log: Path) -> Iterator[httpx.Client]:
             server.wait(SECONDS)
 
 
+def told(log: Path, last: str) -> str:
+    """The log once its last line is there: a line is written after its answer was sent."""
+    until = time.monotonic() + SECONDS
+    while last not in (text := log.read_text(encoding="utf-8")) and time.monotonic() < until:
+        time.sleep(0.05)
+    return text
+
+
 def test_the_log_has_each_request_and_no_token(
     agency: Agency, make_company: MakeCompany, web: httpx.Client, log: Path
 ) -> None:
@@ -65,7 +74,7 @@ def test_the_log_has_each_request_and_no_token(
     assert web.get(f"/join/{wrong}", headers=headers).status_code == 404
     assert web.get("/healthz?key=query-marker").status_code == 200
 
-    text = log.read_text(encoding="utf-8")
+    text = told(log, '"GET /healthz" 200')
     for part in ('"GET /c/…" 302', '"GET /c/…" 404', '"GET /join/…" 404', '"GET /healthz" 200'):
         assert part in text
     for secret in (made.token, wrong, "query-marker"):
