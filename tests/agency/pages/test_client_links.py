@@ -71,13 +71,16 @@ def test_only_who_has_the_company_in_hand_opens_and_revokes(
         assert client.post(f"/client-links/{row.pk}/revoke").status_code == status
 
 
-def refused(chain: int) -> list[dict[str, Any]]:
-    with agency_scope(chain):
-        rows = AuditEntry.objects.filter(action="access.link_refused").order_by("sequence")
-        return [{"actor": row.actor_name, **row.data} for row in rows]
-
-
 STRANGER = {"actor": "未登录者", "address": "198.51.100.7"}
+
+
+def refused(chain: int) -> list[dict[str, Any]]:
+    """What was refused to the stranger; other tests may have left refusals of others."""
+    with agency_scope(chain):
+        rows = AuditEntry.objects.filter(
+            action="access.link_refused", data__address=STRANGER["address"]
+        )
+        return [{"actor": row.actor_name, **row.data} for row in rows.order_by("sequence")]
 
 
 @pytest.mark.parametrize("path", ["/c/", "/join/"])
