@@ -87,6 +87,7 @@ class Action(models.TextChoices):
     MEMBER_COVER_ENDED = "member.cover_ended", _("结束代班")
     SIGNED_IN = "member.signed_in", _("登录")
     SIGN_IN_REFUSED = "member.sign_in_refused", _("登录未成功")
+    PROOF_REFUSED = "member.proof_refused", _("身份确认未通过")
     PASSWORD_CHANGED = "member.password_changed", _("更改登录口令")
     SESSIONS_ENDED = "member.sessions_ended", _("退出其他设备")
     SECOND_FACTOR_ON = "member.second_factor_on", _("启用两步验证")

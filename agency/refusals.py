@@ -57,6 +57,15 @@ def sign_in_refused(*, username: str, address: str) -> None:
             _refused(None, Action.SIGN_IN_REFUSED, None, {"address": address})
 
 
+def proof_refused(*, user: User, address: str) -> None:
+    """A code or an own password that was wrong: of a person who is in, in the chain that is open;
+    of one who is half way in, as a sign-in that failed."""
+    if current_agency_id() is None:
+        sign_in_refused(username=user.get_username(), address=address)
+    else:
+        counted(Action.PROOF_REFUSED, data={"address": address})
+
+
 def machine_refused(action: Action, *, address: str, agency_id: int | None = None) -> None:
     """A token or an enrolment code that is nobody's, or an agency's code that is used or over."""
     with audit.acting(NOBODY):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from allauth.account import forms as account
+from allauth.core import context
 from allauth.mfa.base import forms as mfa
 from allauth.mfa.totp import forms as totp
 from django import forms
@@ -13,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from agency import refusals, throttle
+from agency.models import User
 from agency.pages.password_field import hidden
 from agency.throttle import Limit, address_of
 
@@ -20,6 +24,21 @@ from agency.throttle import Limit, address_of
 def _too_many(limit: Limit) -> ValidationError:
     said = _("登录尝试次数过多，请 %(n)s 分钟后再试；忘记口令请联系本机构负责人。")
     return ValidationError(said % {"n": limit.minutes}, code="too_many")
+
+
+@contextmanager
+def _proof(limit: Limit, user: User) -> Iterator[None]:
+    """Inside, what a person shows of themselves is looked at: bounded, and a wrong one is recorded.
+
+    Raises ValidationError before it is looked at when there were too many wrong ones."""
+    if not throttle.may_try(limit, user.pk):
+        raise _too_many(limit)
+    try:
+        yield
+    except ValidationError:
+        refusals.proof_refused(user=user, address=address_of(context.request))
+        raise
+    throttle.forget(limit, user.pk)
 
 
 class LoginForm(account.LoginForm):  # type: ignore[misc]
@@ -71,10 +90,8 @@ class OwnPasswordAgainForm(account.ReauthenticateForm):  # type: ignore[misc]
     )
 
     def clean_password(self) -> str:
-        if not throttle.may_try(throttle.OWN_PASSWORD, self.user.pk):
-            raise _too_many(throttle.OWN_PASSWORD)
-        super().clean_password()
-        throttle.forget(throttle.OWN_PASSWORD, self.user.pk)
+        with _proof(throttle.OWN_PASSWORD, self.user):
+            super().clean_password()
         return ""
 
 
@@ -93,10 +110,8 @@ class PasswordChangeForm(account.ChangePasswordForm):  # type: ignore[misc]
             self.fields[name].widget = hidden(autocomplete)
 
     def clean_oldpassword(self) -> str:
-        if not throttle.may_try(throttle.OWN_PASSWORD, self.user.pk):
-            raise _too_many(throttle.OWN_PASSWORD)
-        old: str = super().clean_oldpassword()
-        throttle.forget(throttle.OWN_PASSWORD, self.user.pk)
+        with _proof(throttle.OWN_PASSWORD, self.user):
+            old: str = super().clean_oldpassword()
         return old
 
 
@@ -113,14 +128,12 @@ class _Code:
         )
 
     def clean_code(self) -> str:
-        user_id = self.user.pk  # type: ignore[attr-defined]
-        if not throttle.may_try(throttle.SECOND_FACTOR, user_id):
-            raise _too_many(throttle.SECOND_FACTOR)
-        code: str = super().clean_code()  # type: ignore[misc]
-        # allauth remembers used codes per process; the next process must know them too.
-        if not throttle.may_try(throttle.CODE_ONCE, user_id, "".join(code.split())):
-            raise ValidationError(_("验证码不对，或刚刚用过。请等下一个验证码再试。"))
-        throttle.forget(throttle.SECOND_FACTOR, user_id)
+        user: User = self.user  # type: ignore[attr-defined]
+        with _proof(throttle.SECOND_FACTOR, user):
+            code: str = super().clean_code()  # type: ignore[misc]
+            # allauth remembers used codes per process; the next process must know them too.
+            if not throttle.may_try(throttle.CODE_ONCE, user.pk, "".join(code.split())):
+                raise ValidationError(_("验证码不对，或刚刚用过。请等下一个验证码再试。"))
         return code
 
 

@@ -126,6 +126,21 @@ def test_a_recovery_code_opens_once(agency: Agency, bookkeeper: Person) -> None:
     assert again.post("/login/code", {"code": spare}).status_code == 200
 
 
+def test_a_wrong_code_or_password_of_one_s_own_stands_in_the_trail(
+    agency: Agency, bookkeeper: Person, login: Login
+) -> None:
+    give(bookkeeper)
+    client = Client()
+    sign_in(client, bookkeeper)
+    client.post("/login/code", {"code": "abcdef"})
+    assert actions(agency).count("member.sign_in_refused") == 1
+
+    inside = login(bookkeeper)
+    inside.post("/again", {"password": "not mine"})
+    inside.post("/again", {"password": PASSWORD})
+    assert actions(agency).count("member.proof_refused") == 1
+
+
 def test_guessing_codes_ends_after_five(agency: Agency, bookkeeper: Person) -> None:
     give(bookkeeper)
     client = Client()
