@@ -231,7 +231,7 @@ def signed_in(person: Person | Operator) -> Client:
     proven = {"method": "password", "at": time.time() + 3600}
     session["account_authentication_methods"] = [proven]
     session["account_authentication_methods_user"] = str(person.user.pk)
-    session["seen"] = time.time() + 3600
+    session["seen"], session["since"] = time.time() + 3600, time.time()
     session.save()
     return client
 
