@@ -130,6 +130,13 @@ def database(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def _broker_in_settings() -> None:
+    """The broker's address again: a test that changed settings before the broker was started takes
+    it away with them when it ends."""
+    settings.REDIS_URL = os.environ["QINGKA_REDIS_URL"]
+
+
+@pytest.fixture(autouse=True)
 def _storage(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = Path(os.environ["QINGKA_STORAGE_DIR"])
     folder.mkdir(parents=True, exist_ok=True)
