@@ -29,7 +29,8 @@ from devices.simulator.rack_faults import Mode
 from tests.clearing.worker.fake_server import TOKEN
 from tests.clearing.worker.house import House
 
-PREFIX = "m7:"
+#: No machine of another test has so high a number.
+PREFIX = "m700000007:"
 
 
 def transport(valkey: EmbeddedValkey) -> str:
@@ -37,6 +38,14 @@ def transport(valkey: EmbeddedValkey) -> str:
 
 
 Program = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture(autouse=True)
+def _no_bell_left(valkey: EmbeddedValkey) -> None:
+    """A test may end with a bell that nobody heard."""
+    with redis.Redis.from_url(valkey.url) as client:
+        for key in client.scan_iter(f"{PREFIX}*"):
+            client.delete(key)
 
 
 @pytest.fixture
