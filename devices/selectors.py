@@ -19,6 +19,11 @@ from devices.protocol.failures import Code
 PRESENCE_AGE = dt.timedelta(seconds=45)
 
 
+def machines_online(now: dt.datetime) -> QuerySet[Machine]:
+    """Machines that are not revoked and reported lately. ``now`` is real time."""
+    return Machine.objects.filter(revoked_at__isnull=True, seen_at__gte=now - PRESENCE_AGE)
+
+
 def fresh_slots(now: dt.datetime) -> QuerySet[Slot]:
     """Slots of fresh reports, of machines that are not revoked. ``now`` is real time."""
     return Slot.objects.filter(seen_at__gte=now - PRESENCE_AGE, machine__revoked_at__isnull=True)

@@ -1,11 +1,15 @@
-"""Which disk is plugged in where, right now."""
+"""Which disk is plugged in where, right now, and what one that is nowhere waits for."""
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable
 
+from django.db.models import Exists, OuterRef, Q
+
 from agency.clock import real_now
-from devices.selectors import present_slots
+from devices.models import Slot
+from devices.selectors import fresh_slots, machines_online, present_slots
 
 
 def places_of(device_numbers: Iterable[str]) -> dict[str, str]:
@@ -15,3 +19,15 @@ def places_of(device_numbers: Iterable[str]) -> dict[str, str]:
         slot.device_no: f"{slot.machine.name} {slot.name}"
         for slot in slots.select_related("machine")
     }
+
+
+def machine_off(now: dt.datetime, device_no: str = "disk__device_no") -> Q:
+    """For a query over disks that are not here: whether each waits for a machine (``machine``) and
+    not for somebody to plug it in (``disk``). ``now`` is real time.
+
+    That is so where the machine that held it last is off, and for all while no machine is on."""
+    if not machines_online(now).exists():
+        return Q(pk__isnull=False)
+    named = OuterRef(device_no)
+    seen_last = Slot.objects.filter(device_no=named, machine__revoked_at__isnull=True)
+    return Q(Exists(seen_last)) & ~Q(Exists(fresh_slots(now).filter(device_no=named)))
