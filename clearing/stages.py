@@ -41,6 +41,7 @@ class Stages:
         self._now = now
         # Seconds that the running stage waited for the disk and for the bureau.
         self._device = self._bureau = 0.0
+        self._asked = False  # whether the running stage came to its call to the bureau
 
     @contextmanager
     def stage(
@@ -48,6 +49,7 @@ class Stages:
     ) -> Iterator[None]:
         """One stage, from here to the end of the block."""
         self._device = self._bureau = 0.0
+        self._asked = False
         end: dict[str, Any] = {"ok": True}
         try:
             yield
@@ -74,6 +76,7 @@ class Stages:
                         "at": self._now().isoformat(),
                         "device_ms": round(self._device * 1000),
                         "bureau_ms": round(self._bureau * 1000),
+                        "asked": self._asked,
                         **end,
                     },
                 )
@@ -88,6 +91,7 @@ class Stages:
 
     def bureau(self, call: Callable[[], T]) -> T:
         """A call to the bureau; its time counts for the running stage."""
+        self._asked = True
         start = time.monotonic()
         try:
             return call()

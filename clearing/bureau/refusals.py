@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import re
 
+from devices.protocol.catalogue.retries import BUREAU_DOWN
 from devices.protocol.failures import Code, Failure
 
 RAW_TEXT_LIMIT = 200
@@ -46,6 +47,9 @@ class Refusal(enum.Enum):
         self.code = code
         self.text = text
 
+
+#: Codes by which a bureau that was asked has answered: it is there, whatever it refuses.
+ANSWERS = frozenset(refusal.code for refusal in Refusal) - BUREAU_DOWN
 
 _BY_CODE = {refusal.raw_code: refusal.code for refusal in Refusal}
 

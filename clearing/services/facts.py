@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clearing import bell
+from clearing.bureau.refusals import ANSWERS
 from clearing.choices import EvidenceKind, FilingState, Stage
 from clearing.models import Attempt, DiskPeriod, Evidence, Run, StageResult
 from clearing.periods import note_answer, note_read, parse_controls, period_row
@@ -21,6 +22,7 @@ from clearing.services.pauses import note_call
 from clearing.states import RunState
 from clearing.wire import FactKind
 from devices.models import Machine, TaxDisk
+from devices.protocol.catalogue.retries import BUREAU_DOWN
 from devices.protocol.failures import Code, Failure
 from devices.protocol.month import Month
 from devices.services import (
@@ -131,17 +133,26 @@ def _stage(held: Held, fact: Fact, now: dt.datetime) -> None:
     if created and held.newest:
         held.run.stage = stage
         held.run.save(update_fields=["stage"])
-        # What a lost attempt still tells of the bureau is old; a denial is no call.
-        if stage in _BUREAU_STAGES and held.run.state == RunState.CLAIMED and not _denied(data):
-            note_call(held.run, data.get("code", "") if not data["ok"] else "", now=now)
+        # What a lost attempt still tells of the bureau is old.
+        if stage in _BUREAU_STAGES and held.run.state == RunState.CLAIMED:
+            word = _of_the_bureau(data)
+            if word is not None:
+                note_call(held.run, word, now=now)
 
 
 # Stages that end with a call to the bureau.
 _BUREAU_STAGES = frozenset({Stage.UPLOAD, Stage.FILING, Stage.FETCH, Stage.CONFIRM})
 
 
-def _denied(data: Mapping[str, Any]) -> bool:
-    return not data["ok"] and not data.get("code")
+def _of_the_bureau(data: Mapping[str, Any]) -> str | None:
+    """What the stage tells of the bureau: "" that it answered, or the code that says it is down.
+
+    None where it tells nothing: permission was denied, or the disk or the component failed before
+    or instead of the bureau."""
+    code = data.get("code", "")
+    if data["ok"] or (data.get("asked") and code in ANSWERS):
+        return ""
+    return code if code in BUREAU_DOWN else None
 
 
 def _identity(held: Held, fact: Fact, now: dt.datetime) -> None:

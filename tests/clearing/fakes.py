@@ -126,6 +126,7 @@ class FakeDisk:
         return ReportPackage(unit, period, {"fphz": f"{unit.key}-{period}"}, {"count": 3})
 
     def clear_request(self, unit: Unit) -> ClearRequest:
+        self._fault(self.before, "clear_request")
         return ClearRequest(unit, {"qtxx": "copy time"})
 
     def clear(self, unit: Unit, data: ClearData) -> None:

@@ -64,10 +64,11 @@ def swept(agency: Agency, seconds: float = 0.0) -> None:
         sweep(agency_id=agency.pk, now=NOW, real_now=later(seconds), leases=False)
 
 
-def called(machine: PlayedMachine, code: str = "", stage: str = "filing") -> dict[str, Any]:
-    return machine.fact(
-        "stage", stage=stage, ok=not code, code=code, at=NOW.isoformat(), period="2026-10"
-    )
+def called(
+    machine: PlayedMachine, code: str = "", stage: str = "filing", *, asked: bool = True
+) -> dict[str, Any]:
+    told = {"at": NOW.isoformat(), "period": "2026-10", "asked": asked}
+    return machine.fact("stage", stage=stage, ok=not code, code=code, **told)
 
 
 def down(machine: PlayedMachine, code: str = "bureau_unreachable") -> None:
@@ -145,6 +146,69 @@ def test_an_answer_of_the_bureau_breaks_the_row_of_failures(
             down(machine)
     row = pause_of(agency, address)
     assert (row.opened_at, row.failures) == (None, BUREAU_DOWN_LIMIT - 2)
+
+
+#: What a disk or a component says in a stage of the bureau, and whether the bureau was asked: a
+#: component that carries the call to the bureau fails while it is.
+_NOT_THE_BUREAU = [
+    ("no_answer", False),
+    ("disk_absent", False),
+    ("past_deadline", False),  # a disk knows its deadline too
+    ("no_answer", True),
+    ("device_garbled", True),
+    ("certificate_password_wrong", True),
+    ("device_refused", True),
+]
+
+
+@pytest.mark.parametrize(("code", "asked"), _NOT_THE_BUREAU)
+def test_a_fault_of_a_disk_or_a_component_breaks_no_row_of_failures(
+    agency: Agency,
+    machine: PlayedMachine,
+    address: str,
+    fresh: Fresh,
+    start: StartBatch,
+    code: str,
+    asked: bool,
+) -> None:
+    disks = [fresh() for _ in range(BUREAU_DOWN_LIMIT + 1)]
+    machine.present(*disks)
+    start(*disks)
+    for number in range(BUREAU_DOWN_LIMIT + 1):
+        machine.claim()
+        if number == 2:
+            machine.settle("failed", called(machine, code, "fetch", asked=asked), code=code)
+        else:
+            down(machine)
+    assert pause_of(agency, address).opened_at is not None
+
+
+@pytest.mark.parametrize(("code", "asked"), _NOT_THE_BUREAU)
+def test_a_probe_without_a_word_of_the_bureau_ends_no_pause_and_makes_room_for_another(
+    agency: Agency,
+    machine: PlayedMachine,
+    address: str,
+    paused: list[TaxDisk],
+    code: str,
+    asked: bool,
+) -> None:
+    BureauOutage.objects.create(address=address, opened_at=later())
+    swept(agency)
+    due(agency, address)
+    swept(agency)
+    first = pause_of(agency, address).probe_run
+    assert first is not None
+    assert machine.claim() is not None
+    machine.settle("failed", called(machine, code, "fetch", asked=asked), code=code)
+    row = pause_of(agency, address)
+    assert (row.opened_at is not None, row.probes) == (True, 0)
+    assert BureauOutage.objects.get(address=address).opened_at is not None
+    assert entries(agency, Action.BUREAU_RESUMED) == 0
+    swept(agency)
+    second = pause_of(agency, address).probe_run
+    assert second is not None
+    assert second.pk != first.pk
+    assert states(agency).count(("queued", "")) == 1
 
 
 def test_one_clients_trouble_alone_never_pauses_the_others(

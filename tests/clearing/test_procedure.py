@@ -484,6 +484,27 @@ class TestPermission:
         assert disk.writes == []
 
 
+class TestAsked:
+    """Each stage says whether it came to its call to the bureau: only then may what it ended with
+    be the bureau's word."""
+
+    @pytest.mark.parametrize("there", [True, False], ids=["disk there", "disk pulled"])
+    def test_the_fetch_asks_the_bureau_only_where_the_disk_gave_its_request(
+        self, play: Play, disk: FakeDisk, bureau: FakeBureau, ledger: FakeLedger, there: bool
+    ) -> None:
+        if there:
+            bureau.refuse["QLJS"] = [Failure(Code.OUTSIDE_WINDOW)]
+        else:
+            disk.before["clear_request"] = raising(Code.NO_ANSWER)
+        play()
+        asked = {
+            fact["stage"]: fact["asked"] for kind, fact in ledger.facts if kind == FactKind.STAGE
+        }
+        expected = {"upload": True, "filing": True, "report": False, "backup": False}
+        assert {name: asked[name] for name in expected} == expected
+        assert asked["fetch"] == there
+
+
 @pytest.mark.parametrize("code", list(Code))
 def test_every_failure_settles_a_run_somehow(code: Code) -> None:
     outcome = outcome_of(Failure(code, raw_code="X1"))
