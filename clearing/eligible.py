@@ -22,6 +22,7 @@ class Candidate:
     held: bool = False
     reported: bool = False
     cleared: bool = False
+    bureau: bool = True  # whether its company's bureau is known
 
 
 def why_skipped(intent: Intent, disk: Candidate) -> str:
@@ -32,6 +33,8 @@ def why_skipped(intent: Intent, disk: Candidate) -> str:
         return _("测试盘")
     if disk.held and intent != Intent.READ:
         return _("已暂缓办理")
+    if not disk.bureau and intent != Intent.READ:
+        return _("未填主管税务机关，请导入客户表补填")
     if disk.under_way or intent == Intent.READ:
         return ""
     if disk.cleared:

@@ -148,6 +148,7 @@ def _skip_reason(action: ActionKind, line: DiskLine) -> str:
             held=bool(line.held),
             reported=line.reported,
             cleared=line.state == PeriodState.CLEARED,
+            bureau=line.bureau,
         ),
     )
 

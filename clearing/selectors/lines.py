@@ -97,6 +97,7 @@ class DiskLine:
     cleared_by: str = ""
     cleared_at: dt.datetime | None = None
     clear_waits_for_filing: bool = True
+    bureau: bool = True  # whether the company's bureau is known
     held: str = ""  # why a person keeps the disk back
     run: RunLine | None = None
     last: RunLine | None = None
@@ -287,7 +288,7 @@ def _disks(
     for disk in disks.order_by("company_id", "terminal_no", "id").values(
         "id", "company_id", "device_no", "terminal_no", "kind", "training", "retired_at",
         "password_state", "issue_deadline", "control_read_at", "company__clear_policy",
-        "company__filing_frequency", "held",
+        "company__filing_frequency", "company__bureau_id", "held",
     ):  # fmt: skip
         yield DiskLine(
             id=disk["id"],
@@ -303,6 +304,7 @@ def _disks(
             today=today,
             due=due[FilingFrequency(disk["company__filing_frequency"])],
             clear_waits_for_filing=disk["company__clear_policy"] == ClearPolicy.AFTER_FILING,
+            bureau=disk["company__bureau_id"] is not None,
             held=disk["held"] or "",
         )
 

@@ -12,6 +12,8 @@ from clearing.states import RunState
 from devices.models import Machine
 from devices.selectors import present_slots
 
+#: In doubt, a run is claimed for the read that settles it.
+CLAIMABLE = (RunState.QUEUED, RunState.UNKNOWN)
 # At most so many runs of an agency at once at one bureau address.
 BUREAU_PARALLEL = 8
 
@@ -31,15 +33,16 @@ def runnable_of(machine: Machine, now: dt.datetime) -> QuerySet[Run]:
     A run whose outcome is unknown may be claimed like a queued one: its claim reads first."""
     here = present_slots(now).filter(machine=machine).values("device_no")
     runs = (
-        Run.objects.filter(state__in=[RunState.QUEUED, RunState.UNKNOWN])
+        Run.objects.filter(state__in=CLAIMABLE)
         .filter(disk__device_no__in=here)
         .filter(Q(disk__pin_intent_machine__isnull=True) | Q(disk__pin_intent_machine=machine))
         .exclude(disk__company__bureau__address__in=full_addresses())
         .exclude(Q(state=RunState.QUEUED) & Q(pk__in=stopped_runs().values("pk")))
     )
     if not machine.agency.practice:
-        # Nothing simulated outside a practice agency.
-        runs = runs.filter(disk__company__bureau__simulated=False)
+        # Nothing simulated outside a practice agency; a read needs no bureau.
+        bureau = Q(disk__company__bureau__isnull=True) | Q(disk__company__bureau__simulated=False)
+        runs = runs.filter(bureau)
         if machine.simulated:
             return runs.none()
     return runs.order_by("priority", F("disk__issue_deadline").asc(nulls_last=True), "turn", "pk")

@@ -145,6 +145,7 @@ def _plan(disks: list[TaxDisk], intent: Intent, period: str) -> _Plan:
                 held=disk.company_id in held,
                 reported=row is not None and row.reported_at is not None,
                 cleared=row is not None and row.state == PeriodState.CLEARED,
+                bureau=disk.company.bureau_id is not None,
             ),
         )
         if why:
