@@ -74,8 +74,9 @@ def claim(
     if earlier is not None:
         run = Run.objects.select_for_update().get(pk=earlier.run_id)
         theirs = earlier.machine_id == machine.pk
-        alive = theirs and run.attempt_id == earlier.pk and run.state == RunState.CLAIMED
-        return _order(run, earlier, machine, now) if alive else None
+        alive = run.lease_until is not None and run.lease_until > real_now  # only a claimed one
+        newest = theirs and run.attempt_id == earlier.pk
+        return _order(run, earlier, machine, now) if newest and alive else None
     next_run = _next_run(machine, real_now)
     if next_run is None:
         return None

@@ -112,6 +112,17 @@ def test_a_claim_repeated_with_the_same_attempt_gets_the_same_order_and_no_secon
         assert Attempt.objects.count() == 1
 
 
+def test_a_claim_repeated_after_its_lease_gets_no_order(
+    agency: Agency, machine: PlayedMachine, disk: TaxDisk, start: StartBatch
+) -> None:
+    machine.present(disk)
+    start(disk)
+    assert machine.claim() is not None
+    with agency_scope(agency.pk):
+        Run.objects.update(lease_until=dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1))
+    assert machine.claim(machine.attempt) is None
+
+
 def test_a_disk_that_leaves_while_it_is_claimed_is_not_claimed(
     agency: Agency,
     machine: PlayedMachine,
