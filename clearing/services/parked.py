@@ -24,44 +24,52 @@ from clearing.services.pauses import close_pause, give_probe_back, note_outages,
 from clearing.states import OPEN, Reason, RunState
 from clearing.stops import PauseCause
 
+#: So many runs of one kind are moved in one round: the round of an agency stays short.
+AT_ONCE = 500
+
 
 def sweep_parked(*, now: dt.datetime) -> None:
     """One round for the agency of the running scope. ``now`` is real time."""
     note_outages(now=now)
     _probe(now)
     addresses = paused_addresses()
+    _park(addresses, now)
     at = at_paused(addresses) if addresses else Q(pk__in=[])
-    _park(at, now)
-    for run in _runs(~at, state=RunState.WAITING, reason=Reason.BUREAU):
-        if run.next_try_at is None or run.next_try_at <= now:
-            move(run, RunState.QUEUED, now=now, code=run.code)
-    for run in _runs(WRITES & Q(is_held()), state=RunState.QUEUED):
+    over = Q(next_try_at__isnull=True) | Q(next_try_at__lte=now)
+    for run in locked_runs(~at & over, state=RunState.WAITING, reason=Reason.BUREAU):
+        move(run, RunState.QUEUED, now=now, code=run.code)
+    for run in locked_runs(WRITES & Q(is_held()), state=RunState.QUEUED):
         move(run, RunState.WAITING, now=now, reason=Reason.HOLD)
-    for run in _runs(~Q(is_held()), state=RunState.WAITING, reason=Reason.HOLD):
+    for run in locked_runs(~Q(is_held()), state=RunState.WAITING, reason=Reason.HOLD):
         move(run, RunState.QUEUED, now=now)
 
 
-def _runs(condition: Q, **which: object) -> list[Run]:
+def locked_runs(condition: Q, **which: object) -> list[Run]:
+    """Runs that nobody else holds, locked: at most :data:`AT_ONCE`. The order disk → run is kept
+    by skipping.
+
+    Ask only for runs that are then changed so that they are not found again: the rest come with
+    the next round, and none is kept from its turn by those before it."""
     return list(
         Run.objects.select_for_update(skip_locked=True, of=("self",))
+        .select_related("disk")
         .filter(condition, **which)
-        .order_by("pk")[:500]
+        .order_by("pk")[:AT_ONCE]
     )
 
 
-def _park(at: Q, now: dt.datetime) -> None:
+def _park(addresses: list[str], now: dt.datetime) -> None:
     """Runs at a paused address say that they wait for it, and until when at least."""
     nexts = dict(
         BureauPause.objects.filter(opened_at__isnull=False).values_list("address", "next_probe_at")
     )
-    for run in _runs(WRITES & at, state=RunState.QUEUED):
-        address = run.disk.company.bureau.address if run.disk.company.bureau else ""
-        next_try_at = nexts.get(address)
-        move(run, RunState.WAITING, now=now, reason=Reason.BUREAU, next_try_at=next_try_at)
-    for run in _runs(at, state=RunState.WAITING, reason=Reason.BUREAU):
-        address = run.disk.company.bureau.address if run.disk.company.bureau else ""
-        if run.next_try_at != nexts.get(address):
-            run.next_try_at = nexts.get(address)
+    for address in addresses:
+        at, until = at_paused([address]), nexts.get(address)
+        for run in locked_runs(WRITES & at, state=RunState.QUEUED):
+            move(run, RunState.WAITING, now=now, reason=Reason.BUREAU, next_try_at=until)
+        other = ~Q(next_try_at=until) if until is not None else Q(next_try_at__isnull=False)
+        for run in locked_runs(at & other, state=RunState.WAITING, reason=Reason.BUREAU):
+            run.next_try_at = until
             run.save(update_fields=["next_try_at"])
 
 

@@ -14,15 +14,16 @@ from django.db.models import Exists, OuterRef, Q
 from agency import audit
 from agency.choices import Action
 from clearing import bell
-from clearing.models import Run, Tick
+from clearing.models import Tick
 from clearing.periods import current_period
+from clearing.selectors.presence import machine_off
 from clearing.services.claims import limits_now
 from clearing.services.ends import lease_over, note_ended_batches
 from clearing.services.moves import UNKNOWN_PATIENCE, move
-from clearing.services.parked import sweep_parked
+from clearing.services.parked import locked_runs, sweep_parked
 from clearing.states import Reason, RunState
-from devices.models import Machine, TaxDisk
-from devices.selectors import PRESENCE_AGE, present_slots
+from devices.models import TaxDisk
+from devices.selectors import present_slots
 
 JOB = "sweep"
 
@@ -58,12 +59,12 @@ def may_take_leases(*, real_now: dt.datetime, every: float) -> bool:
 def sweep(*, agency_id: int, now: dt.datetime, real_now: dt.datetime, leases: bool) -> None:
     """One round for the agency of the running scope. ``now`` is domain time."""
     if leases:
-        for run in _locked(state=RunState.CLAIMED, lease_until__lt=real_now):
+        for run in locked_runs(Q(lease_until__lt=real_now), state=RunState.CLAIMED):
             lease_over(run, real_now=real_now)
     _months_turned(now, real_now)
-    for run in _locked(state=RunState.WAITING, next_try_at__lte=real_now):
-        if run.reason != Reason.BUREAU:
-            move(run, RunState.QUEUED, now=real_now, code=run.code)
+    over = Q(next_try_at__lte=real_now) & ~Q(reason=Reason.BUREAU)
+    for run in locked_runs(over, state=RunState.WAITING):
+        move(run, RunState.QUEUED, now=real_now, code=run.code)
     _disks_gone(real_now)
     sweep_parked(now=real_now)
     _notice_unknown(real_now)
@@ -71,21 +72,11 @@ def sweep(*, agency_id: int, now: dt.datetime, real_now: dt.datetime, leases: bo
     bell.ring(agency_id)
 
 
-def _locked(**which: object) -> list[Run]:
-    """Runs that nobody else holds, locked. The order disk → run is kept by skipping."""
-    return list(
-        Run.objects.select_for_update(skip_locked=True, of=("self",))
-        .select_related("disk", "disk_period")
-        .filter(**which)
-        .order_by("pk")[:500]
-    )
-
-
 def _months_turned(now: dt.datetime, real_now: dt.datetime) -> None:
     """What waited into the next month is superseded; an unknown one is settled all the same."""
-    before = str(current_period(now))
+    before = Q(disk_period__period__lt=str(current_period(now)))
     for state in (RunState.QUEUED, RunState.WAITING):
-        for run in _locked(state=state, disk_period__period__lt=before):
+        for run in locked_runs(before, state=state):
             move(run, RunState.SUPERSEDED, now=real_now)
 
 
@@ -93,7 +84,7 @@ def _notice_unknown(real_now: dt.datetime) -> None:
     """Once per doubt: an unknown run whose disk is away, or that nobody has read for an hour."""
     here = Exists(present_slots(real_now).filter(device_no=OuterRef("disk__device_no")))
     old = Q(attempt__ended_at__lt=real_now - UNKNOWN_PATIENCE)
-    for run in _locked_where(RunState.UNKNOWN, ~Q(here) | old, noticed_at__isnull=True):
+    for run in locked_runs(~Q(here) | old, state=RunState.UNKNOWN, noticed_at__isnull=True):
         run.noticed_at = real_now
         run.save(update_fields=["noticed_at"])
         audit.record(
@@ -106,29 +97,26 @@ def _notice_unknown(real_now: dt.datetime) -> None:
 
 def _disks_gone(real_now: dt.datetime) -> None:
     """Queued runs say what they wait for when no machine has their disk, or may not use its PIN;
-    waiting ones go on when that is over."""
-    online = Machine.objects.filter(
-        revoked_at__isnull=True, seen_at__gte=real_now - PRESENCE_AGE
-    ).exists()
-    here = Exists(present_slots(real_now).filter(device_no=OuterRef("disk__device_no")))
-    for run in _locked_where(RunState.QUEUED, ~here):
-        move(run, RunState.WAITING, now=real_now, reason=Reason.DISK if online else Reason.MACHINE)
-    held = Exists(
-        TaxDisk.objects.filter(pk=OuterRef("disk"), pin_intent_machine__isnull=False).exclude(
-            pin_intent_machine__in=present_slots(real_now)
-            .filter(device_no=OuterRef("device_no"))
-            .values("machine")
+    waiting ones say something else when that changes, and go on when it is over."""
+    here = Q(Exists(present_slots(real_now).filter(device_no=OuterRef("disk__device_no"))))
+    off = machine_off(real_now)
+    for why, absent in ((Reason.MACHINE, ~here & off), (Reason.DISK, ~here & ~off)):
+        for run in locked_runs(absent, state=RunState.QUEUED):
+            move(run, RunState.WAITING, now=real_now, reason=why)
+        others = {Reason.MACHINE, Reason.DISK} - {why}
+        for run in locked_runs(absent, state=RunState.WAITING, reason__in=others):
+            run.reason = why
+            run.save(update_fields=["reason"])
+    held = Q(
+        Exists(
+            TaxDisk.objects.filter(pk=OuterRef("disk"), pin_intent_machine__isnull=False).exclude(
+                pin_intent_machine__in=present_slots(real_now)
+                .filter(device_no=OuterRef("device_no"))
+                .values("machine")
+            )
         )
     )
-    for run in _locked_where(RunState.QUEUED, here & held):
+    for run in locked_runs(here & held, state=RunState.QUEUED):
         move(run, RunState.WAITING, now=real_now, reason=Reason.PIN)
-    for run in _locked_where(RunState.WAITING, ~held, reason=Reason.PIN):
+    for run in locked_runs(~held, state=RunState.WAITING, reason=Reason.PIN):
         move(run, RunState.QUEUED, now=real_now)
-
-
-def _locked_where(state: RunState, condition: object, **which: object) -> list[Run]:
-    return list(
-        Run.objects.select_for_update(skip_locked=True, of=("self",))
-        .filter(condition, state=state, **which)
-        .order_by("pk")[:500]
-    )

@@ -16,7 +16,7 @@ from agency.scope import agency_scope
 from clearing.models import Attempt, Batch, Run, Tick
 from clearing.services.sweep import sweep, tick
 from clearing.states import Reason, RunState
-from devices.models import TaxDisk
+from devices.models import Machine, Slot, TaxDisk
 from tests.clearing.conftest import StartBatch
 from tests.clearing.machine import REPORTED, TO_REPORT, PlayedMachine
 from tests.conftest import NOW, MakeCompany, MakeDisk, Person
@@ -128,6 +128,36 @@ def test_a_queued_run_whose_disk_went_away_says_that_it_waits_for_it(
     assert again(run).state == RunState.QUEUED
     round_(agency, 60)
     assert again(run).reason == Reason.MACHINE
+
+
+def test_what_an_absent_disk_waits_for_follows_its_machine(
+    agency: Agency, machine: PlayedMachine, disk: TaxDisk, start: StartBatch, again: Again
+) -> None:
+    machine.present(disk)
+    (run,) = start(disk)
+    round_(agency, 60)
+    assert again(run).reason == Reason.MACHINE
+    machine.present()  # it is back, without the disk
+    round_(agency)
+    assert again(run).reason == Reason.DISK
+    round_(agency, 60)
+    assert again(run).reason == Reason.MACHINE
+
+
+def test_a_disk_in_a_machine_that_is_off_waits_for_the_machine_though_another_is_on(
+    agency: Agency, machine: PlayedMachine, disk: TaxDisk, start: StartBatch, again: Again
+) -> None:
+    machine.present(disk)
+    (run,) = start(disk)
+    with agency_scope(agency.pk):
+        for table in (Machine, Slot):
+            table._default_manager.update(seen_at=later(-3600))
+    PlayedMachine.enrol(agency, "读盘机二").present()
+    round_(agency)
+    assert again(run).reason == Reason.MACHINE
+    machine.present()
+    round_(agency)
+    assert again(run).reason == Reason.DISK
 
 
 def test_when_the_month_has_turned_a_waiting_run_is_superseded_but_an_unknown_one_is_not(
