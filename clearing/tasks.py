@@ -26,23 +26,32 @@ _LOCK_MS, _STATEMENT_MS = 2_000, 10_000
 CHECKED_A_NIGHT = 500
 
 
+class SweepBroken(Exception):
+    """The round went past these agencies; why stands in the log."""
+
+
 @shared_task(name="clearing.sweep", ignore_result=True)
 def sweep() -> None:
     """One round over all agencies that have something open, one transaction each."""
     leases = sweeping.tick(real_now=real_now(), every=SWEEP_SECONDS)
     due = due_agencies("sweep")
     random.shuffle(due)  # nobody is always last
-    for agency_id in due:
-        _sweep(agency_id, leases=leases)
+    broken = [agency_id for agency_id in due if not _sweep(agency_id, leases=leases)]
+    if broken:
+        raise SweepBroken(sorted(broken))
 
 
 @shared_task(name="clearing.sweep_agency", ignore_result=True)
 def sweep_agency(agency_id: int) -> None:
     """One agency, because something happened there; the timer's round comes all the same."""
-    _sweep(agency_id, leases=sweeping.may_take_leases(real_now=real_now(), every=SWEEP_SECONDS))
+    leases = sweeping.may_take_leases(real_now=real_now(), every=SWEEP_SECONDS)
+    if not _sweep(agency_id, leases=leases):
+        raise SweepBroken([agency_id])
 
 
-def _sweep(agency_id: int, *, leases: bool) -> None:
+def _sweep(agency_id: int, *, leases: bool) -> bool:
+    """One agency's trouble is not the others'; the next round tries again. False where it was not
+    the database's, which may be busy for a while, but a defect of ours."""
     try:
         with agency_scope(agency_id):
             with connection.cursor() as cursor:
@@ -52,9 +61,10 @@ def _sweep(agency_id: int, *, leases: bool) -> None:
                     [str(_LOCK_MS), str(_STATEMENT_MS)],
                 )
             sweeping.sweep(agency_id=agency_id, now=now(), real_now=real_now(), leases=leases)
-    except DatabaseError:
-        # One agency's trouble is not the others'; the next round tries again.
+    except Exception as error:
         log.exception("sweep of agency %s failed", agency_id)
+        return isinstance(error, DatabaseError)
+    return True
 
 
 @shared_task(

@@ -19,7 +19,7 @@ from django.db import connection
 from pytest_django import Settings
 
 from agency.models import Agency, AuditHead, Bureau
-from agency.scope import agency_scope
+from agency.scope import agency_scope, current_agency_id
 from agency.services import agency_create
 from clearing import bell, tasks
 from clearing.choices import PeriodState
@@ -36,6 +36,7 @@ from clearing.services import (
     run_start_waiting,
 )
 from clearing.services import sweep as sweeping
+from clearing.services.moves import MoveRefused
 from clearing.states import Reason, RunState
 from deploy.embedded import EmbeddedValkey
 from devices.models import Machine, TaxDisk
@@ -405,6 +406,29 @@ def test_one_agency_that_keeps_its_chain_locked_does_not_stop_the_round_for_the_
     tasks.sweep()
     with agency_scope(blocked.pk):
         assert Run.objects.get().state == RunState.QUEUED
+
+
+def test_a_defect_in_one_agency_ends_no_round_for_the_others_and_is_reported(
+    agency: Agency,
+    other_agency: Agency,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    swept = []
+
+    def look(**_: Any) -> None:
+        swept.append(current_agency_id())
+        if swept == [agency.pk]:
+            raise MoveRefused("run 1: done → queued")
+
+    monkeypatch.setattr(sweeping, "sweep", look)
+    monkeypatch.setattr(sweeping, "tick", lambda **_: True)
+    monkeypatch.setattr(tasks, "due_agencies", lambda kind: [agency.pk, other_agency.pk])
+    monkeypatch.setattr("clearing.tasks.random.shuffle", lambda due: None)
+    with pytest.raises(tasks.SweepBroken, match=str(agency.pk)):
+        tasks.sweep()
+    assert swept == [agency.pk, other_agency.pk]
+    assert "done → queued" in caplog.text
 
 
 def _press(home: Agency, disk: TaxDisk) -> None:
