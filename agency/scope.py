@@ -39,10 +39,13 @@ def agency_scope(agency_id: int) -> Iterator[None]:
     """Open the agency's data; a transaction that commits on a clean exit.
 
     Scopes nest: the inner one is a savepoint, and the previous agency is restored (a
-    ``set_config`` inside a released savepoint would last until the outer transaction ends).
+    ``set_config`` inside a released savepoint would last until the outer transaction ends). The
+    end of the transaction itself takes the setting away.
     """
+    nested = connection.in_atomic_block
     with transaction.atomic(), scope(agency=agency_id), audit.collecting(agency_id) as finish:
         previous = _set_agency(str(agency_id))
         yield
         finish()
-        _set_agency(previous)
+        if nested:
+            _set_agency(previous)

@@ -7,10 +7,12 @@ round, never a run. No bell waits longer than seconds for a broker that is away.
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import cast
 
 import redis
 from celery import Celery
@@ -18,14 +20,15 @@ from django.conf import settings
 from django.db import transaction
 from kombu import Connection
 from kombu.exceptions import OperationalError
+from kombu.transport import virtual
 
 from agency.clock import real_now
 from agency.scope import agency_scope
 from clearing.broker_tls import tls_options
-from clearing.selectors.runnable import runnable_of
+from clearing.models import Run
+from clearing.selectors.runnable import CLAIMABLE, runnable_of
 from devices.broker import prefix_of
-from devices.models import Machine
-from devices.selectors import PRESENCE_AGE
+from devices.selectors import machines_online
 
 log = logging.getLogger(__name__)
 
@@ -43,30 +46,43 @@ def ring(agency_id: int) -> None:
     transaction.on_commit(partial(_ring_machines, agency_id), robust=True)
 
 
+def ring_last() -> None:
+    """The same as the last act of a scope: it looks now, and only the messages wait for the commit.
+
+    What the scope still changes after this is not heard of."""
+    for account, count in _bells(real_now()).items():
+        transaction.on_commit(partial(send_bells, account, count), robust=True)
+
+
 def _ring_machines(agency_id: int) -> None:
-    moment = real_now()
     with agency_scope(agency_id):
-        machines = list(
-            # One without a broker account has no bell, and nobody would empty its queue.
-            Machine.objects.filter(
-                revoked_at__isnull=True, seen_at__gte=moment - PRESENCE_AGE
-            ).exclude(broker_account="")
-        )
-        bells = {
-            machine.broker_account: min(runnable_of(machine, moment).count(), machine.parallel)
-            for machine in machines
-        }
+        bells = _bells(real_now())
     for account, count in bells.items():
-        if count:
-            send_bells(account, count)
+        send_bells(account, count)
+
+
+def _bells(moment: dt.datetime) -> dict[str, int]:
+    """How many runs each machine that can be rung may start now, where there are any."""
+    if not Run.objects.filter(state__in=CLAIMABLE).exists():
+        return {}
+    # One without a broker account has no bell, and nobody would empty its queue.
+    machines = machines_online(moment).exclude(broker_account="")
+    counts = {
+        machine.broker_account: min(runnable_of(machine, moment).count(), machine.parallel)
+        for machine in machines
+    }
+    return {account: count for account, count in counts.items() if count}
 
 
 def send_bells(account: str, count: int) -> None:
-    """Put ``count`` bells into the machine's own queue; an absent broker is only noted."""
+    """See that ``count`` bells lie in the machine's own queue; an absent broker is only noted.
+
+    Those that nobody has taken yet are counted, so that the queue of a deaf machine stays short."""
     app = Celery(set_as_current=False)
     try:
         with _broker(prefix_of(account)) as connection:
-            for _ in range(count):
+            channel = cast(virtual.Channel, connection.default_channel)
+            for _ in range(count - channel.queue_declare(BELL_QUEUE).message_count):
                 app.send_task(
                     BELL_TASK,
                     queue=BELL_QUEUE,
@@ -75,7 +91,7 @@ def send_bells(account: str, count: int) -> None:
                     retry=False,
                     ignore_result=True,
                 )
-    except (OperationalError, OSError) as error:
+    except (redis.RedisError, OperationalError, OSError) as error:
         # The presence answer is the second bell.
         log.warning("bell for %s not delivered: %s", account, type(error).__name__)
 

@@ -69,7 +69,7 @@ def sweep(*, agency_id: int, now: dt.datetime, real_now: dt.datetime, leases: bo
     sweep_parked(now=real_now)
     _notice_unknown(real_now)
     note_ended_batches(now=real_now)
-    bell.ring(agency_id)
+    bell.ring_last()
 
 
 def _months_turned(now: dt.datetime, real_now: dt.datetime) -> None:

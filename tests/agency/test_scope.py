@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from django.db import DatabaseError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django_scopes import ScopeError, scopes_disabled
 
 from agency.models import Agency, Company
@@ -67,6 +68,13 @@ def test_a_nested_scope_gives_the_outer_agency_back(agency: Agency, other_agency
         with agency_scope(other_agency.pk):
             assert (current_agency_id(), in_database()) == (other_agency.pk, str(other_agency.pk))
         assert (current_agency_id(), in_database()) == (agency.pk, str(agency.pk))
+
+
+@pytest.mark.committed
+def test_a_scope_of_its_own_transaction_sets_the_agency_once(agency: Agency) -> None:
+    with CaptureQueriesContext(connection) as asked, agency_scope(agency.pk):
+        pass
+    assert len([query for query in asked if "set_config" in query["sql"]]) == 1
 
 
 @pytest.mark.committed

@@ -39,6 +39,7 @@ from clearing.services import sweep as sweeping
 from clearing.services.moves import MoveRefused
 from clearing.states import Reason, RunState
 from deploy.embedded import EmbeddedValkey
+from devices.broker import prefix_of
 from devices.models import Machine, TaxDisk
 from tests.clearing.conftest import StartBatch
 from tests.clearing.machine import PERIOD, PlayedMachine
@@ -299,6 +300,21 @@ def test_without_any_clock_a_pause_and_its_end_are_seen_to(
     until(lambda: office.run().state == RunState.QUEUED, "the run does not go on")
     _pulled(office)
     until(lambda: office.run().reason == Reason.DISK, "the run does not wait for its disk")
+
+
+def test_a_round_of_the_sweeper_rings_the_machines_that_have_work(
+    office: Office, broker: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clearing.tasks.now", lambda: NOW)
+    monkeypatch.setattr(tasks, "_STATEMENT_MS", 60_000)
+    queue = prefix_of(office.machine.machine.broker_account) + bell.BELL_QUEUE
+    _plugged(office)
+    tasks.sweep_agency(office.agency.pk)
+    assert broker.llen(queue) == 0
+    _clicked(office)
+    broker.delete(queue)
+    tasks.sweep_agency(office.agency.pk)
+    assert broker.llen(queue) == 1
 
 
 def test_a_message_for_an_agency_or_a_run_that_is_gone_does_nothing(database: None) -> None:

@@ -93,3 +93,17 @@ def test_a_bell_reaches_the_machine_it_is_for_and_no_other(
             admin.llen(prefix_of(machine.broker_account) + bell.BELL_QUEUE) for machine in machines
         ]
     assert waiting == [2, 0]
+
+
+def test_the_queue_of_a_machine_that_hears_nothing_stays_as_short_as_its_work(
+    machines: list[Machine], valkey: EmbeddedValkey
+) -> None:
+    account = machines[0].broker_account
+    key = prefix_of(account) + bell.BELL_QUEUE
+    with redis.Redis.from_url(valkey.url) as admin:
+        for count, there in ((3, 3), (3, 3), (5, 5), (2, 5)):
+            bell.send_bells(account, count)
+            assert admin.llen(key) == there
+        admin.lpop(key, 4)  # it hears again
+        bell.send_bells(account, 3)
+        assert admin.llen(key) == 3
