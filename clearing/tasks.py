@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from celery import shared_task
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import DatabaseError, connection
 
 from agency.access import due_agencies
@@ -26,8 +29,26 @@ _LOCK_MS, _STATEMENT_MS = 2_000, 10_000
 CHECKED_A_NIGHT = 500
 
 
-class SweepBroken(Exception):
-    """The round went past these agencies; why stands in the log."""
+class RoundBroken(Exception):
+    """A round went past these agencies because of a defect; which one stands in the log."""
+
+
+def _round(agencies: Iterable[int], work: Callable[[int], None]) -> None:
+    """``work`` for each agency: one agency's trouble is not the others', and the next round tries
+    again. Raises RoundBroken at the end where it was none that passes by itself."""
+    broken = []
+    for agency_id in agencies:
+        try:
+            work(agency_id)
+        except SoftTimeLimitExceeded:  # the round's own
+            raise
+        except (DatabaseError, OSError):
+            log.exception("agency %s was passed over", agency_id)
+        except Exception:
+            log.exception("agency %s was passed over because of a defect", agency_id)
+            broken.append(agency_id)
+    if broken:
+        raise RoundBroken(sorted(broken))
 
 
 @shared_task(name="clearing.sweep", ignore_result=True)
@@ -36,35 +57,25 @@ def sweep() -> None:
     leases = sweeping.tick(real_now=real_now(), every=SWEEP_SECONDS)
     due = due_agencies("sweep")
     random.shuffle(due)  # nobody is always last
-    broken = [agency_id for agency_id in due if not _sweep(agency_id, leases=leases)]
-    if broken:
-        raise SweepBroken(sorted(broken))
+    _round(due, partial(_sweep, leases=leases))
 
 
 @shared_task(name="clearing.sweep_agency", ignore_result=True)
 def sweep_agency(agency_id: int) -> None:
     """One agency, because something happened there; the timer's round comes all the same."""
     leases = sweeping.may_take_leases(real_now=real_now(), every=SWEEP_SECONDS)
-    if not _sweep(agency_id, leases=leases):
-        raise SweepBroken([agency_id])
+    _round([agency_id], partial(_sweep, leases=leases))
 
 
-def _sweep(agency_id: int, *, leases: bool) -> bool:
-    """One agency's trouble is not the others'; the next round tries again. False where it was not
-    the database's, which may be busy for a while, but a defect of ours."""
-    try:
-        with agency_scope(agency_id):
-            with connection.cursor() as cursor:
-                cursor.execute(
-                    "SELECT set_config('lock_timeout', %s, true),"
-                    " set_config('statement_timeout', %s, true)",
-                    [str(_LOCK_MS), str(_STATEMENT_MS)],
-                )
-            sweeping.sweep(agency_id=agency_id, now=now(), real_now=real_now(), leases=leases)
-    except Exception as error:
-        log.exception("sweep of agency %s failed", agency_id)
-        return isinstance(error, DatabaseError)
-    return True
+def _sweep(agency_id: int, *, leases: bool) -> None:
+    with agency_scope(agency_id):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT set_config('lock_timeout', %s, true),"
+                " set_config('statement_timeout', %s, true)",
+                [str(_LOCK_MS), str(_STATEMENT_MS)],
+            )
+        sweeping.sweep(now=now(), real_now=real_now(), leases=leases)
 
 
 @shared_task(
@@ -75,16 +86,15 @@ def _sweep(agency_id: int, *, leases: bool) -> bool:
 )
 def keep_backups() -> None:
     """Every night: delete what is past its time and not held, and look at some of the rest."""
-    for agency_id in every_agency():
-        try:
-            agency = Agency.objects.get(pk=agency_id)
-            with agency_scope(agency_id):
-                retention.close_expired(agency=agency, now=real_now())
-            with agency_scope(agency_id):
-                retention.remove_closed()
-            result = check_agency(agency_id, now=real_now, most=CHECKED_A_NIGHT)
-        except (DatabaseError, OSError):
-            log.exception("backups of agency %s could not be looked after", agency_id)
-            continue
-        if not result.ok:
-            log.error("agency %s: %s backups are not whole", agency_id, len(result.bad))
+    _round(every_agency(), _keep_backups)
+
+
+def _keep_backups(agency_id: int) -> None:
+    agency = Agency.objects.get(pk=agency_id)
+    with agency_scope(agency_id):
+        retention.close_expired(agency=agency, now=real_now())
+    with agency_scope(agency_id):
+        retention.remove_closed()
+    result = check_agency(agency_id, now=real_now, most=CHECKED_A_NIGHT)
+    if not result.ok:
+        log.error("agency %s: %s backups are not whole", agency_id, len(result.bad))

@@ -56,7 +56,7 @@ def may_take_leases(*, real_now: dt.datetime, every: float) -> bool:
     return row.patient_until is None or row.patient_until <= real_now
 
 
-def sweep(*, agency_id: int, now: dt.datetime, real_now: dt.datetime, leases: bool) -> None:
+def sweep(*, now: dt.datetime, real_now: dt.datetime, leases: bool) -> None:
     """One round for the agency of the running scope. ``now`` is domain time."""
     if leases:
         for run in locked_runs(Q(lease_until__lt=real_now), state=RunState.CLAIMED):

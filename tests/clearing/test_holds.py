@@ -54,7 +54,7 @@ def stands(agency: Agency, run: Run) -> tuple[str, str]:
 
 def swept(agency: Agency) -> None:
     with agency_scope(agency.pk):
-        sweep(agency_id=agency.pk, now=NOW, real_now=dt.datetime.now(dt.UTC), leases=False)
+        sweep(now=NOW, real_now=dt.datetime.now(dt.UTC), leases=False)
 
 
 def test_a_held_run_waits_says_so_and_goes_on_when_released(

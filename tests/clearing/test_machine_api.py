@@ -658,7 +658,7 @@ def _wake(machine: PlayedMachine) -> None:
     moment = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
     with agency_scope(machine.machine.agency_id):
         Run.objects.filter(next_try_at__isnull=False).update(next_try_at=moment)
-        sweep(agency_id=machine.machine.agency_id, now=NOW, real_now=moment, leases=False)
+        sweep(now=NOW, real_now=moment, leases=False)
 
 
 def test_a_roll_that_was_permitted_and_never_begun_leaves_the_pin_as_good_as_it_was(

@@ -61,7 +61,7 @@ def later(seconds: float = 0.0) -> dt.datetime:
 
 def swept(agency: Agency, seconds: float = 0.0) -> None:
     with agency_scope(agency.pk):
-        sweep(agency_id=agency.pk, now=NOW, real_now=later(seconds), leases=False)
+        sweep(now=NOW, real_now=later(seconds), leases=False)
 
 
 def called(

@@ -37,7 +37,7 @@ def round_(
     agency: Agency, seconds: float = 0, *, now: dt.datetime = NOW, leases: bool = True
 ) -> None:
     with agency_scope(agency.pk):
-        sweep(agency_id=agency.pk, now=now, real_now=later(seconds), leases=leases)
+        sweep(now=now, real_now=later(seconds), leases=leases)
 
 
 def test_a_lease_over_without_an_intent_goes_back_to_the_queue(

@@ -15,6 +15,7 @@ import pytest
 import redis
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection
 from pytest_django import Settings
 
@@ -424,27 +425,50 @@ def test_one_agency_that_keeps_its_chain_locked_does_not_stop_the_round_for_the_
         assert Run.objects.get().state == RunState.QUEUED
 
 
+@pytest.mark.parametrize("round_", ["sweep", "keep_backups"])
 def test_a_defect_in_one_agency_ends_no_round_for_the_others_and_is_reported(
     agency: Agency,
     other_agency: Agency,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    round_: str,
 ) -> None:
-    swept = []
-
-    def look(**_: Any) -> None:
-        swept.append(current_agency_id())
-        if swept == [agency.pk]:
-            raise MoveRefused("run 1: done → queued")
-
-    monkeypatch.setattr(sweeping, "sweep", look)
-    monkeypatch.setattr(sweeping, "tick", lambda **_: True)
-    monkeypatch.setattr(tasks, "due_agencies", lambda kind: [agency.pk, other_agency.pk])
-    monkeypatch.setattr("clearing.tasks.random.shuffle", lambda due: None)
-    with pytest.raises(tasks.SweepBroken, match=str(agency.pk)):
-        tasks.sweep()
-    assert swept == [agency.pk, other_agency.pk]
+    seen = _raise_in_the_first(monkeypatch, MoveRefused("done → queued"), agency, other_agency)
+    with pytest.raises(tasks.RoundBroken, match=str(agency.pk)):
+        getattr(tasks, round_)()
+    assert seen == [agency.pk, other_agency.pk]
     assert "done → queued" in caplog.text
+
+
+@pytest.mark.parametrize("round_", ["sweep", "keep_backups"])
+def test_a_round_whose_time_is_over_ends(
+    agency: Agency, other_agency: Agency, monkeypatch: pytest.MonkeyPatch, round_: str
+) -> None:
+    seen = _raise_in_the_first(monkeypatch, SoftTimeLimitExceeded(), agency, other_agency)
+    with pytest.raises(SoftTimeLimitExceeded):
+        getattr(tasks, round_)()
+    assert seen == [agency.pk]
+
+
+def _raise_in_the_first(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, *agencies: Agency
+) -> list[int | None]:
+    """Which agencies the rounds come to; the work in the first raises ``error``."""
+    seen: list[int | None] = []
+
+    def work(**_: Any) -> None:
+        seen.append(current_agency_id())
+        if len(seen) == 1:
+            raise error
+
+    ids = [each.pk for each in agencies]
+    monkeypatch.setattr(sweeping, "sweep", work)
+    monkeypatch.setattr(sweeping, "tick", lambda **_: True)
+    monkeypatch.setattr("clearing.tasks.retention.close_expired", work)
+    monkeypatch.setattr(tasks, "due_agencies", lambda kind: ids)
+    monkeypatch.setattr(tasks, "every_agency", lambda: ids)
+    monkeypatch.setattr("clearing.tasks.random.shuffle", lambda due: None)
+    return seen
 
 
 def _press(home: Agency, disk: TaxDisk) -> None:

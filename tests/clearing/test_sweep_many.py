@@ -52,7 +52,7 @@ def waits(disk: TaxDisk, reason: Reason, until: dt.datetime | None) -> Run:
 
 def round_(agency: Agency) -> None:
     with agency_scope(agency.pk):
-        sweep(agency_id=agency.pk, now=NOW, real_now=later(0), leases=False)
+        sweep(now=NOW, real_now=later(0), leases=False)
 
 
 def state(run: Run) -> tuple[str, str]:

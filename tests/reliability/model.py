@@ -388,7 +388,6 @@ class Engine(Promises):
         """One round; then who is let through is looked at, and that it is one at the most."""
         with agency_scope(self.agency.pk):
             sweep(
-                agency_id=self.agency.pk,
                 now=NOW,
                 real_now=dt.datetime.now(dt.UTC),
                 leases=leases,

@@ -149,7 +149,7 @@ class OneDisk:
             Run.objects.exclude(lease_until=None).update(lease_until=past)
             Run.objects.exclude(next_try_at=None).update(next_try_at=past)
             now = clock.real_now()
-            sweep(agency_id=self._agency.pk, now=clock.now(), real_now=now, leases=True)
+            sweep(now=clock.now(), real_now=now, leases=True)
 
     def plug_in(self, machine: int) -> None:
         """The disk is in this machine's slot and nowhere else."""

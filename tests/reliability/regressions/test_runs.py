@@ -41,7 +41,7 @@ def test_a_run_taken_from_a_silent_machine_is_never_told_as_failed(desk: Desk) -
     desk.wait_until_hanging()
     desk.expire_lease()
     with agency_scope(desk.agency.pk):
-        sweep(agency_id=desk.agency.pk, now=NOW, real_now=dt.datetime.now(dt.UTC), leases=True)
+        sweep(now=NOW, real_now=dt.datetime.now(dt.UTC), leases=True)
         assert Batch.objects.get().ended_at is None
     assert desk.run(run).state == "unknown"
     assert desk.wait_for(run, "done", "failed").state == "done"
