@@ -195,24 +195,33 @@ def machine_enrol(*, code_id: int, host: str, version: str, now: dt.datetime) ->
 def broker_grant(machine: Machine) -> str:
     """The address of the machine's own broker account, new with each call; "" without a broker.
 
-    To be called after the commit that enrolled it, in a scope of its own. With the broker away the
-    machine is noted as one without a bell; a roll gives it another chance."""
-    if not machine.broker_account:
+    To be called after the commit that enrolled it, in a scope of its own. Nothing is granted when
+    the credentials have ended since. The row stays locked until the scope ends, so that whoever
+    ends them meanwhile removes the account after it was made. With the broker away the machine is
+    noted as one without a bell; a roll gives it another chance."""
+    row = (
+        Machine.objects.select_for_update(no_key=True)
+        .filter(pk=machine.pk, broker_account=machine.broker_account, revoked_at__isnull=True)
+        .exclude(broker_account="")
+        .first()
+    )
+    if row is None:
         return ""
     try:
-        return broker.grant_account(machine)
+        return broker.grant_account(row)
     except redis.RedisError as error:
-        log.warning("no broker account for machine %s: %s", machine.pk, type(error).__name__)
-        Machine.objects.filter(pk=machine.pk, broker_account=machine.broker_account).update(
-            broker_account=""
-        )
+        log.warning("no broker account for machine %s: %s", row.pk, type(error).__name__)
+        retire_account(row)  # the broker may have made it all the same
+        Machine.objects.filter(pk=row.pk).update(broker_account="")
         return ""
 
 
 @transaction.atomic
 def machine_revoke(*, machine: Machine, now: dt.datetime) -> None:
     """Take the machine's permissions away; facts it still owes are accepted for 30 days."""
-    if Machine.objects.filter(pk=machine.pk, revoked_at__isnull=True).update(revoked_at=now):
+    machine = Machine.objects.select_for_update().get(pk=machine.pk)
+    if machine.revoked_at is None:
+        Machine.objects.filter(pk=machine.pk).update(revoked_at=now)
         Slot.objects.filter(machine=machine).delete()
         _void_codes(machine, now)
         retire_account(machine)

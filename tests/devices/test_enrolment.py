@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 from django.conf import settings
-from django.db import connections
+from django.db import OperationalError, connections
 from django.test import Client
 
 from agency import throttle
@@ -21,11 +21,14 @@ from agency.errors import ServiceError
 from agency.models import Agency, AuditEntry
 from agency.scope import agency_scope
 from deploy.embedded import EmbeddedValkey
+from devices import broker
 from devices.models import EnrolmentCode, Machine
 from devices.services import (
     CodeCreated,
+    broker_grant,
     enrolment_code_create,
     machine_create,
+    machine_enrol,
     machine_revoke,
     machine_roll,
 )
@@ -290,6 +293,99 @@ def test_a_revoked_machine_loses_its_broker_account_and_its_name_is_free(
     with pytest.raises(redis.exceptions.AuthenticationError):
         broker_client(old["broker"], valkey).ping()
     assert enrol(make_code(agency).code).status_code == 200
+
+
+def accounts_of(agency: Agency, valkey: EmbeddedValkey) -> set[str]:
+    """The agency's accounts that the broker has."""
+    with redis.Redis.from_url(valkey.url) as client:
+        names = {name.decode() if isinstance(name, bytes) else name for name in client.acl_users()}
+    return {name for name in names if name.startswith(f"m{agency.pk}-")}
+
+
+@pytest.mark.committed
+@pytest.mark.parametrize("end", ["revoke", "roll"])
+def test_credentials_that_ended_before_the_broker_was_asked_get_no_account(
+    agency: Agency, valkey: EmbeddedValkey, end: str
+) -> None:
+    code = make_code(agency)
+    with agency_scope(agency.pk):
+        enrolled = machine_enrol(code_id=code.row.pk, host="pc", version="1", now=real_now())
+    with agency_scope(agency.pk):
+        machine = Machine.objects.get()
+        if end == "roll":
+            machine_roll(machine=machine, by="吴主管", now=real_now())
+        else:
+            machine_revoke(machine=machine, now=real_now())
+
+    with agency_scope(agency.pk):
+        assert broker_grant(enrolled.machine) == ""
+
+    assert accounts_of(agency, valkey) == set()
+
+
+@pytest.mark.committed
+def test_nobody_ends_credentials_while_their_account_is_being_made(
+    agency: Agency, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever revokes meanwhile waits, and then removes the account."""
+    held: list[bool] = []
+    grant = broker.grant_account
+
+    def look() -> None:
+        try:
+            with agency_scope(agency.pk):
+                Machine.objects.select_for_update(nowait=True).get()
+            held.append(False)
+        except OperationalError:
+            held.append(True)
+        finally:
+            connections.close_all()
+
+    def granting(machine: Machine) -> str:
+        url = grant(machine)
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+        return url
+
+    monkeypatch.setattr(broker, "grant_account", granting)
+    assert enrol(make_code(agency).code).status_code == 200
+    assert held == [True]
+    assert len(accounts_of(agency, valkey)) == 1
+
+
+@pytest.mark.committed
+def test_a_revoke_that_knew_the_machine_from_before_removes_the_account_of_now(
+    agency: Agency, valkey: EmbeddedValkey
+) -> None:
+    enrol(make_code(agency).code)
+    with agency_scope(agency.pk):
+        known = Machine.objects.get()
+        code = machine_roll(machine=known, by="吴主管", now=real_now()).code
+    enrol(code)
+    assert len(accounts_of(agency, valkey)) == 1
+
+    with agency_scope(agency.pk):
+        machine_revoke(machine=known, now=real_now())
+
+    assert accounts_of(agency, valkey) == set()
+
+
+@pytest.mark.committed
+def test_an_account_whose_making_got_no_answer_goes_too(
+    agency: Agency, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grant = broker.grant_account
+
+    def unanswered(machine: Machine) -> str:
+        grant(machine)
+        raise redis.TimeoutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(broker, "grant_account", unanswered)
+        assert enrol(make_code(agency).code).json()["broker"] == "none"
+
+    assert accounts_of(agency, valkey) == set()
 
 
 @pytest.mark.committed
