@@ -1,7 +1,9 @@
 """Who am I, and what may I do: the definer look-ups, the table of rights, ``access_*``.
 
-Holds the only SQL that looks across agencies: SECURITY DEFINER functions owned by the role
-``qingka_lookup``, which return ids and a role, nothing else. The way to an object in a request is
+What looks across agencies is a SECURITY DEFINER function owned by the role ``qingka_lookup``: it
+returns ids, a role or a number, nothing else. Those about people are here, those about refusals in
+``agency/refusals.py``, the other layers' in ``devices/lookups.py`` and ``clearing/lookups.py``, and
+there are no others. The way to an object in a request is
 an ``access_*`` function: outside the agency (or not there) it is a 404, inside it a refusal is a
 403 that names who may.
 """

@@ -16,6 +16,9 @@ from django_scopes import get_scope, scope
 
 from agency import audit
 
+#: The role of ``deploy/roles.sql`` that reads and is bound by the same policies.
+READER = "qingka_reader"
+
 
 def _set_agency(value: str) -> str:
     """Set the transaction's agency and return the previous value."""
@@ -26,6 +29,17 @@ def _set_agency(value: str) -> str:
         )
         row = cursor.fetchone()
     return row[0] or ""
+
+
+def _set_role(value: str) -> str:
+    """Set the transaction's role and return the previous one."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT current_setting('role'), set_config('role', %s, true)",
+            [value],
+        )
+        row = cursor.fetchone()
+    return str(row[0])
 
 
 def current_agency_id() -> int | None:
@@ -49,3 +63,13 @@ def agency_scope(agency_id: int) -> Iterator[None]:
         finish()
         if nested:
             _set_agency(previous)
+
+
+@contextmanager
+def reading_only() -> Iterator[None]:
+    """Inside a scope: the database refuses every write, and shows no other table than those of the
+    agency and what their pages name. What is recorded is appended when the scope itself ends."""
+    with transaction.atomic():
+        previous = _set_role(READER)
+        yield
+        _set_role(previous)

@@ -113,7 +113,7 @@ def session_end(*, session: SupportSession, by: str, now: dt.datetime) -> None:
 
 
 def page_looked_at(*, session: SupportSession, path: str) -> None:
-    """Into the agency's trail, before the page is shown; inside the agency's scope."""
+    """Into the agency's trail, before the page leaves the server; inside the agency's scope."""
     refusals.counted(Action.SUPPORT_LOOKED, session, data={"path": path[:200]})
 
 

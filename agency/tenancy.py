@@ -33,6 +33,24 @@ GRANT EXECUTE ON FUNCTION current_agency() TO qingka_app;
 """
 
 
+# What the reading role sees: the tenants' tables, by the policy that binds the application too, and
+# the names that stand beside them. No account, no session, no second factor.
+READER_SQL = """
+GRANT EXECUTE ON FUNCTION current_agency() TO qingka_reader;
+GRANT SELECT ON agency_agency, agency_bureau, django_content_type TO qingka_reader;
+DO $$
+DECLARE walled text;
+BEGIN
+  FOR walled IN
+    SELECT tablename FROM pg_policies WHERE schemaname = 'public' AND policyname = 'tenant'
+  LOOP
+    EXECUTE format('ALTER POLICY tenant ON %I TO qingka_app, qingka_reader', walled);
+    EXECUTE format('GRANT SELECT ON %I TO qingka_reader', walled);
+  END LOOP;
+END $$;
+"""
+
+
 def lookup_function(signature: str, body: str) -> str:
     """SQL for a SECURITY DEFINER function of the role ``qingka_lookup``, for the application only.
 
@@ -130,10 +148,11 @@ class SecureTenantTables(Operation):
         run(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
         # The sub-select is evaluated once per statement, not once per row.
         run(
-            f"CREATE POLICY tenant ON {table} TO qingka_app"
+            f"CREATE POLICY tenant ON {table} TO qingka_app, qingka_reader"
             " USING (agency_id = (SELECT current_agency()))"
             " WITH CHECK (agency_id = (SELECT current_agency()))"
         )
+        run(f"GRANT SELECT ON {table} TO qingka_reader")
         if lookup:
             run(f"CREATE POLICY lookup ON {table} FOR SELECT TO qingka_lookup USING (true)")
             run(f"GRANT SELECT ON {table} TO qingka_lookup")

@@ -9,6 +9,8 @@
 --   ALTER FUNCTION memberships_of(bigint) OWNER TO qingka_lookup;
 --   REVOKE CREATE ON SCHEMA public FROM qingka_lookup;
 --
+-- qingka_reader may read what a migration names, and nothing by default.
+--
 -- Default rights reach tables made from now on. What a migration takes away again (UPDATE on the
 -- audit log, say) stays away when this file is run once more.
 
@@ -23,7 +25,7 @@ END
 $$;
 
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
-GRANT USAGE ON SCHEMA public TO qingka_app, qingka_lookup;
+GRANT USAGE ON SCHEMA public TO qingka_app, qingka_reader, qingka_lookup;
 
 ALTER DEFAULT PRIVILEGES FOR ROLE qingka_owner IN SCHEMA public
     GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO qingka_app;

@@ -14,6 +14,7 @@ from psycopg import sql
 
 OWNER = "qingka_owner"
 APP = "qingka_app"
+READER = "qingka_reader"
 LOOKUP = "qingka_lookup"
 
 _HERE = Path(__file__).parent
@@ -25,7 +26,7 @@ def create_roles(
     owner_password: str | None = None,
     app_password: str | None = None,
 ) -> None:
-    """Create the three roles or put them right; set the passwords that are given.
+    """Create the four roles or put them right; set the passwords that are given.
 
     On a private socket, where the server trusts whoever can open it, no password is needed.
     """

@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from agency import places
 from agency.logs import LINE
 from agency.sealing import KeyRing, SealError, keys_text
-from agency.signing import SigningKey, SigningKeyError
+from agency.signing import SigningKey, SigningKeyError, key_id
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 #: Hosts that no network lies before.
@@ -104,8 +104,10 @@ if _weak and not PRACTICE:
         f"QINGKA_SEAL_KEYS: 密钥 {_weak[0]!r} 不是随机生成的, 正式环境拒绝使用"
     )
 
-# Signs the daily heads of the audit trail, and where these go; outside the database, both.
+# Signs the daily heads of the audit trail, the public halves of the keys that did so before, and
+# where the heads go; outside the database, all of them.
 AUDIT_KEY = env("QINGKA_AUDIT_KEY", "")
+AUDIT_FORMER_KEYS = [key.strip() for key in env("QINGKA_AUDIT_FORMER_KEYS", "").split(",") if key]
 AUDIT_PLACES = env("QINGKA_AUDIT_PLACES", "")
 try:
     if AUDIT_KEY:
@@ -114,6 +116,11 @@ try:
         raise SigningKeyError("未设置")
 except SigningKeyError as error:
     raise ImproperlyConfigured(f"QINGKA_AUDIT_KEY: {error}") from None
+try:
+    for _public in AUDIT_FORMER_KEYS:
+        key_id(_public)
+except SigningKeyError as error:
+    raise ImproperlyConfigured(f"QINGKA_AUDIT_FORMER_KEYS: {error}") from None
 if not AUDIT_PLACES and not PRACTICE:
     raise ImproperlyConfigured("QINGKA_AUDIT_PLACES: 未设置, 每日签名无处可送")
 try:
@@ -184,6 +191,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "agency.operator.visiting.LooksMiddleware",
     # The last one: it runs the view inside the agency's scope.
     "agency.middleware.AgencyScopeMiddleware",
 ]
@@ -215,11 +223,14 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = env("QINGKA_REDIS_URL")
 # The broker's address as reader machines see it, where that is another one.
 MACHINE_BROKER_URL = env("QINGKA_MACHINE_BROKER_URL", "")
-_broker = urlsplit(MACHINE_BROKER_URL or REDIS_URL)
-if not (PRACTICE or _broker.scheme in {"rediss", "unix"} or _broker.hostname in LOOPBACK):
-    raise ImproperlyConfigured(
-        "QINGKA_MACHINE_BROKER_URL: 读盘机的口令不能明文过网, 正式环境应为 rediss:// 地址"
-    )
+# Either way passwords go to it: the server's own, and those of the machines' accounts.
+for _name, _url in (("REDIS_URL", REDIS_URL), ("MACHINE_BROKER_URL", MACHINE_BROKER_URL)):
+    _broker = urlsplit(_url)
+    _safe = _broker.scheme in {"rediss", "unix"} or _broker.hostname in LOOPBACK
+    if _url and not _safe and not PRACTICE:
+        raise ImproperlyConfigured(
+            f"QINGKA_{_name}: 口令不能明文过网, 正式环境应为 rediss:// 或 unix:// 或本机地址"
+        )
 SERVER_KEY_PREFIX = env("QINGKA_KEY_PREFIX", "qingka:")
 
 # Sealed backups and exports. Files here are useless without the seal keys.

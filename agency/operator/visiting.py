@@ -1,4 +1,8 @@
-"""A browser's support session: remembered by number, looked up anew in each request."""
+"""A browser's support session: remembered by number, looked up anew in each request.
+
+A page of a visit is made by a role of the database that can only read, and stands in the agency's
+trail before its answer leaves: in a transaction of its own, also when the page failed.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,15 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
 
-from agency import support
+from agency import audit, support
 from agency.access import Refused
+from agency.audit import Actor
+from agency.choices import ActorKind
 from agency.clock import real_now
 from agency.models import SupportSession, User
-from agency.scope import agency_scope
+from agency.scope import agency_scope, reading_only
 
-_KEY, _FOUND = "support", "_support_session"
+_KEY, _FOUND, _LOOKED = "support", "_support_session", "_looked_by"
 View = Callable[..., HttpResponseBase]
 
 
@@ -53,18 +59,34 @@ def leave(request: HttpRequest) -> None:
 
 
 def in_the_agency(view: View) -> View:
-    """Run a view inside the visited agency, whose trail tells of it; refused without a session."""
+    """Run a view inside the visited agency, to read; refused without a session."""
 
     @wraps(view)
     def visiting(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         session = visited(request)
         if session is None:
             raise Refused(_("没有进行中的支持会话：尚未开启、已到期、已结束，或机构撤回了同意。"))
-        with agency_scope(session.agency_id):
-            support.page_looked_at(session=session, path=request.get_full_path())
+        setattr(request, _LOOKED, session)
+        with agency_scope(session.agency_id), reading_only():
             response = view(request, *args, **kwargs)
             if hasattr(response, "render") and callable(response.render):
                 response = response.render()  # still inside the scope
         return response
 
     return visiting
+
+
+class LooksMiddleware:
+    """Outside of the request's own transaction, which a page that is not there rolls back."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        session: SupportSession | None = getattr(request, _LOOKED, None)
+        if session is not None:
+            actor = Actor(ActorKind.OPERATOR, session.operator_name, session.operator_id)
+            with audit.acting(actor), agency_scope(session.agency_id):
+                support.page_looked_at(session=session, path=request.get_full_path())
+        return response

@@ -7,9 +7,11 @@ from django.db import DatabaseError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django_scopes import ScopeError, scopes_disabled
 
-from agency.models import Agency, Company
-from agency.scope import agency_scope, current_agency_id
-from tests.conftest import MakeCompany
+from agency import audit
+from agency.choices import Action
+from agency.models import Agency, AuditEntry, Company, User
+from agency.scope import agency_scope, current_agency_id, reading_only
+from tests.conftest import NOW, MakeCompany
 
 
 def test_without_a_scope_the_application_raises(agency: Agency) -> None:
@@ -68,6 +70,34 @@ def test_a_nested_scope_gives_the_outer_agency_back(agency: Agency, other_agency
         with agency_scope(other_agency.pk):
             assert (current_agency_id(), in_database()) == (other_agency.pk, str(other_agency.pk))
         assert (current_agency_id(), in_database()) == (agency.pk, str(agency.pk))
+
+
+def test_a_reading_scope_sees_its_agency_and_writes_nothing(
+    agency: Agency, other_agency: Agency, make_company: MakeCompany
+) -> None:
+    ours = make_company()
+    make_company(of=other_agency)
+    with agency_scope(agency.pk):
+        with reading_only():
+            assert Company.objects.get() == ours
+            with scopes_disabled():
+                assert list(Company.objects.values_list("pk", flat=True)) == [ours.pk]
+            for write in (
+                lambda: Company.objects.update(remark="x"),
+                lambda: Company.objects.all().delete(),
+                lambda: Agency.objects.filter(pk=agency.pk).update(name="x"),
+                lambda: User.objects.count(),
+                lambda: AuditEntry.objects.create(agency=agency, sequence=99, at=NOW),
+            ):
+                with pytest.raises(DatabaseError, match="permission denied"), transaction.atomic():
+                    write()
+            audit.record(Action.COMPANY_CHANGED)
+        Company.objects.update(remark="y")
+        with pytest.raises(KeyError), reading_only():
+            raise KeyError
+        Company.objects.update(remark="z")
+    with agency_scope(agency.pk):
+        assert AuditEntry.objects.filter(action=Action.COMPANY_CHANGED).count() == 1
 
 
 @pytest.mark.committed

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.apps import apps
 from django.db import connection
 
+from agency import access
 from agency.tenancy import TenantForeignKey, TenantModel
 
 # Tables without a policy, each with its reason.
@@ -65,13 +67,23 @@ def test_every_tenant_table_has_a_forced_policy_for_the_application() -> None:
     }
     assert forced == TENANT_TABLES
     policies = {
-        (table, tuple(roles))
+        (table, tuple(sorted(roles)))
         for table, roles in rows(
             "SELECT tablename, roles FROM pg_policies WHERE policyname = 'tenant'"
             " AND qual LIKE '%current_agency()%' AND with_check LIKE '%current_agency()%'"
         )
     }
-    assert policies == {(table, ("qingka_app",)) for table in TENANT_TABLES}
+    assert policies == {(table, ("qingka_app", "qingka_reader")) for table in TENANT_TABLES}
+
+
+@pytest.mark.usefixtures("database")
+def test_the_reading_role_reads_the_tenants_tables_and_the_names_beside_them() -> None:
+    granted = rows(
+        "SELECT relname, privilege_type FROM pg_class,"
+        " aclexplode(relacl) AS granted WHERE grantee = 'qingka_reader'::regrole"
+    )
+    names = {"agency_agency", "agency_bureau", "django_content_type"}
+    assert set(granted) == {(table, "SELECT") for table in TENANT_TABLES | names}
 
 
 @pytest.mark.usefixtures("database")
@@ -126,6 +138,19 @@ def test_a_tenant_model_points_at_other_tenant_tables_with_a_tenant_key_only() -
         and not isinstance(field, TenantForeignKey)
     ]
     assert wrong == []
+
+
+def test_the_module_of_rights_names_every_file_with_a_look_up() -> None:
+    root = Path(__file__).resolve().parents[2]
+    found = {
+        path.relative_to(root).as_posix()
+        for layer in ("agency", "devices", "clearing", "deploy")
+        for path in (root / layer).rglob("*.py")
+        if "= lookup_function(" in path.read_text(encoding="utf-8")
+    }
+    assert "agency/access.py" in found
+    docstring = access.__doc__ or ""
+    assert {name for name in found if name not in docstring} == {"agency/access.py"}
 
 
 @pytest.mark.usefixtures("database")

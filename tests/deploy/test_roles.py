@@ -11,7 +11,7 @@ import pytest
 from psycopg import errors
 
 from deploy.embedded import EmbeddedPostgres, socket_folder
-from deploy.roles import APP, LOOKUP, OWNER, create_database, create_roles
+from deploy.roles import APP, LOOKUP, OWNER, READER, create_database, create_roles
 
 # What a migration does to put a function into the hands of the lookup role.
 HAND_OVER = """
@@ -65,9 +65,14 @@ def test_no_role_is_above_the_policies(superuser: psycopg.Connection[Any], datab
     roles = superuser.execute(
         "SELECT rolname, rolcanlogin, rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb"
         " FROM pg_roles WHERE rolname = ANY(%s) ORDER BY rolname",
-        [[OWNER, APP, LOOKUP]],
+        [[OWNER, APP, LOOKUP, READER]],
     ).fetchall()
-    assert roles == [(APP, True, False), (LOOKUP, False, False), (OWNER, True, False)]
+    assert roles == [
+        (APP, True, False),
+        (LOOKUP, False, False),
+        (OWNER, True, False),
+        (READER, False, False),
+    ]
 
 
 def test_everything_can_be_repeated(superuser: psycopg.Connection[Any], database: str) -> None:
@@ -97,6 +102,21 @@ def test_the_app_works_with_rows_and_cannot_make_or_change_tables(
     ):
         with pytest.raises(errors.InsufficientPrivilege):
             app.execute(forbidden)
+
+
+def test_the_app_becomes_the_reader_for_a_transaction_and_can_only_read(
+    owner: psycopg.Connection[Any], app: psycopg.Connection[Any]
+) -> None:
+    owner.execute("CREATE TABLE shown (id int)")
+    owner.execute("CREATE TABLE hidden (id int)")
+    owner.execute(f"GRANT SELECT ON shown TO {READER}")
+    with app.transaction():
+        app.execute(f"SET LOCAL ROLE {READER}")
+        assert app.execute("SELECT count(*) FROM shown").fetchone() == (0,)
+        for forbidden in ("INSERT INTO shown VALUES (1)", "DELETE FROM shown", "TABLE hidden"):
+            with pytest.raises(errors.InsufficientPrivilege), app.transaction():
+                app.execute(forbidden)
+    app.execute("INSERT INTO shown VALUES (1)")
 
 
 def test_a_function_handed_to_lookup_sees_all_rows_and_the_app_may_call_it(

@@ -18,7 +18,7 @@ GOOD = {
     "QINGKA_AUDIT_KEY": "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=",
     "QINGKA_AUDIT_PLACES": "file:/nowhere",
     "QINGKA_DATABASE_URL": "postgresql://qingka_app@db/qingka",
-    "QINGKA_REDIS_URL": "redis://broker/0",
+    "QINGKA_REDIS_URL": "rediss://broker/0",
     "QINGKA_MACHINE_BROKER_URL": "rediss://broker.example:6380/0",
     "QINGKA_ALLOWED_HOSTS": "qingka.example",
     "QINGKA_STORAGE_DIR": "/nowhere",
@@ -75,7 +75,7 @@ def test_in_production_every_cookie_belongs_to_this_host_and_no_script_reads_one
     assert said.stdout.splitlines() == ["__Host- True True"] * 3
 
 
-@pytest.mark.parametrize("name", sorted(set(GOOD) - {"QINGKA_MODE"}))
+@pytest.mark.parametrize("name", sorted(set(GOOD) - {"QINGKA_MODE", "QINGKA_MACHINE_BROKER_URL"}))
 def test_a_missing_variable_is_named(name: str) -> None:
     failed = start(**{name: None})
     assert failed.returncode != 0
@@ -93,7 +93,9 @@ def test_a_missing_variable_is_named(name: str) -> None:
         ("QINGKA_AUDIT_PLACES", "nowhere"),
         ("QINGKA_AUDIT_PLACES", "mailto:a@b.cn"),
         ("QINGKA_EMAIL_URL", "pop3://host"),
+        ("QINGKA_AUDIT_FORMER_KEYS", "AAAA"),
         ("QINGKA_MACHINE_BROKER_URL", "redis://broker.example/0"),
+        ("QINGKA_REDIS_URL", "redis://broker/0"),
         ("QINGKA_DATABASE_URL", "mysql://db/qingka"),
         ("QINGKA_CLOCK_OFFSET", "3600"),
         ("QINGKA_CLOCK_OFFSET", "soon"),
@@ -112,10 +114,12 @@ def test_a_broker_on_this_machine_needs_no_tls(url: str) -> None:
     assert start(QINGKA_REDIS_URL=url, QINGKA_MACHINE_BROKER_URL=None).returncode == 0
 
 
-def test_the_servers_own_plain_address_is_not_given_to_machines_elsewhere() -> None:
-    failed = start(QINGKA_MACHINE_BROKER_URL="")
+@pytest.mark.parametrize("machines", ["", "rediss://broker.example:6380/0"])
+def test_the_servers_own_plain_address_is_refused_whatever_machines_are_told(machines: str) -> None:
+    """The passwords of the machines' accounts go to the broker by it."""
+    failed = start(QINGKA_REDIS_URL="redis://broker/0", QINGKA_MACHINE_BROKER_URL=machines)
     assert failed.returncode != 0
-    assert "QINGKA_MACHINE_BROKER_URL" in failed.stderr
+    assert "QINGKA_REDIS_URL" in failed.stderr
 
 
 def test_django_s_own_check_for_production_finds_nothing() -> None:

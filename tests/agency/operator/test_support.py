@@ -6,13 +6,16 @@ import datetime as dt
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.test import Client
 
 from agency import audit, support
 from agency.clock import real_now
 from agency.errors import ServiceError
 from agency.models import PLATFORM, Agency, AuditEntry, SupportSession
+from agency.operator.read_only import ReadOnly
 from agency.scope import agency_scope
 from agency.tasks import settle_refusals
 from tests.conftest import MakeCompany, Operator, Person, add_operator, signed_in
@@ -122,6 +125,82 @@ def test_each_page_stands_in_the_agencys_trail_equal_ones_of_a_minute_counted(
         f"{COMPANIES}?q={company.tax_id}",
     ]
     assert looks[2]["repeated"] == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        (f"{COMPANIES}999999999/", 404),
+        (f"{COMPANIES}?phone__startswith=1", 400),
+        ("/operator/devices/taxdisk/x/", 404),
+    ],
+)
+def test_a_look_at_what_is_not_there_stands_in_the_trail_all_the_same(
+    operator: Operator, agency: Agency, path: str, status: int
+) -> None:
+    consent(agency)
+    browser = signed_in(operator)
+    operator.visit(browser, agency)
+
+    assert browser.get(path).status_code == status
+
+    (look,) = entries(agency.pk, "support.looked")
+    assert look.data == {"path": path}
+    assert (look.actor_kind, look.actor_name) == ("operator", operator.user.username)
+
+
+def test_a_page_that_fails_was_looked_at(
+    operator: Operator, agency: Agency, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consent(agency)
+    browser = signed_in(operator)
+    operator.visit(browser, agency)
+    browser.raise_request_exception = False
+    monkeypatch.setattr(ReadOnly, "get_queryset", None, raising=False)
+
+    assert browser.get(COMPANIES).status_code == 500
+
+    assert [look.data["path"] for look in entries(agency.pk, "support.looked")] == [COMPANIES]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE agency_company SET remark = 'x'",
+        "DELETE FROM agency_company",
+        "INSERT INTO agency_refusalcount (agency_id, minute, digest, entry, count)"
+        " VALUES (0, now(), '', '{}', 1)",
+        "UPDATE agency_supportsession SET expires_at = now() + interval '1 minute'",
+        "SELECT password FROM agency_user",
+    ],
+)
+def test_whatever_a_page_of_a_visit_tries_the_database_lets_it_only_read(
+    operator: Operator,
+    agency: Agency,
+    make_company: MakeCompany,
+    monkeypatch: pytest.MonkeyPatch,
+    statement: str,
+) -> None:
+    consent(agency)
+    company = make_company()
+    browser = signed_in(operator)
+    operator.visit(browser, agency)
+    tried = []
+
+    def queryset(view: ReadOnly, request: HttpRequest) -> QuerySet[Any]:
+        tried.append(statement)
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+        found: QuerySet[Any] = super(ReadOnly, view).get_queryset(request)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ReadOnly, "get_queryset", queryset, raising=False)
+        with pytest.raises(DatabaseError, match="permission denied"):
+            browser.get(COMPANIES)
+    assert tried
+    assert company.short_name in browser.get(COMPANIES).content.decode()
+    assert "已结束" in browser.post("/operator/leave", follow=True).content.decode()
 
 
 def expire(session: SupportSession) -> None:
