@@ -10,18 +10,19 @@ from typing import Any
 from allauth.usersessions.models import UserSession
 from django.test import Client
 
-from agency import client_links, people, support, way_back
+from agency import client_links, people, refusals, support, way_back
 from agency.choices import Role
 from agency.models import Agency, AuditEntry, Company, SupportSession
 from agency.scope import agency_scope
 from agency.services import agency_create, company_assign
-from clearing.choices import PeriodState
-from clearing.models import Batch, DiskPeriod, Run
-from clearing.services import batch_start
+from clearing.choices import EvidenceKind, PeriodState, Stage
+from clearing.models import Batch, DeadlineOverride, DiskPeriod, Evidence, Run, StageResult
+from clearing.services import batch_start, hold, release_hold
+from clearing.services.retention import backups_hold, backups_release
 from clearing.states import RunState
 from devices import imports
 from devices.choices import DiskKind, PasswordState
-from devices.models import EnrolmentCode, Slot, TaxDisk
+from devices.models import EnrolmentCode, SheetMapping, Slot, TaxDisk
 from devices.services import (
     SlotReport,
     disk_create,
@@ -114,6 +115,7 @@ def build(mark: str, real_now: dt.datetime) -> House:
         for name in ("assigned", "client"):
             company_assign(companies=[house.company], member=staff[name].member)
     _furnish(house, real_now)
+    _leave_traces(house, real_now)
     _invite(house, real_now)
     _let_in(house, real_now)
     session = UserSession.objects.create(
@@ -283,6 +285,31 @@ def _furnish(house: House, real_now: dt.datetime) -> None:
             "draft": draft.pk,
         }
     house.codes["device_no"] = unknown
+
+
+def _leave_traces(house: House, real_now: dt.datetime) -> None:
+    """A row of each kind that nothing above needs: over, or of no consequence for anybody."""
+    agency, by = house.agency, house.mark
+    others = [house.ids["other_disk"]]
+    refusals.link_refused(address="203.0.113.7", agency_id=agency.pk)
+    with agency_scope(agency.pk):
+        hold(disk_ids=others, note=house.theirs, by=by, real_now=real_now)
+        release_hold(disk_ids=others, by=by, real_now=real_now)
+        backups_hold(company=house.other_company, reason=house.theirs, by=by, now=real_now)
+        backups_release(company=house.other_company, reason=house.theirs, by=by, now=real_now)
+        SheetMapping.objects.create(agency=agency, heading=f"{house.mark}栏")
+        DeadlineOverride.objects.create(agency=agency, month="2020-01", deadline=NOW.date())
+        run = Run.objects.select_related("disk_period").get(pk=house.ids["revoked_run"])
+        fact: dict[str, Any] = {
+            "agency": agency,
+            "run": run,
+            "attempt": run.attempt,
+            "disk_period": run.disk_period,
+            "number": 1,
+            "at": real_now,
+        }
+        StageResult.objects.create(**fact, stage=Stage.READ, ok=True)
+        Evidence.objects.create(**fact, disk=run.disk, kind=EvidenceKind.CONTROL, counted=False)
 
 
 def _claimed(house: House, player: PlayedMachine, disk: TaxDisk) -> Run:
