@@ -1,7 +1,8 @@
 """The audit trail (操作留痕): ``record`` is the one way to write it.
 
 Entries are collected inside an :func:`agency.scope.agency_scope` and appended when it ends, in the
-transaction of what they record, under the lock of the agency's head. Each entry's hash covers its
+transaction of what they record, under the lock of the agency's head; those of a savepoint that was
+rolled back are gone, like what they record. Each entry's hash covers its
 sequence, the previous hash and the hash of its salted content, so that a change, a gap or a swap
 is found (:mod:`agency.chain`); the salt lets one company's entries be shown while all others stay
 hidden behind their content hashes. Never puts a password, a PIN or a package into ``data``.
@@ -14,9 +15,10 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from django.db import connection, transaction
 from django.db.models import Model
 
 from agency import chain
@@ -42,10 +44,21 @@ class Actor:
 SYSTEM = Actor(ActorKind.SYSTEM, "系统")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Pending:
     agency_id: int
-    entries: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    """An entry that waits for the end of its scope, among the connection's commit hooks: Django
+    drops the hooks of a savepoint that it rolls back, whoever opened it."""
+
+    pending: _Pending
+    values: dict[str, Any]
+
+    def __call__(self) -> None:
+        """Appended before the commit; nothing is left to do after it."""
 
 
 _actor: ContextVar[Actor] = ContextVar("audit_actor", default=SYSTEM)
@@ -111,7 +124,7 @@ def record_again(made: dict[str, Any]) -> None:
     pending = _pending.get()
     if pending is None:
         raise RuntimeError("audit.record outside of agency_scope")
-    pending.entries.append({**made, "at": dt.datetime.now(dt.UTC)})
+    transaction.on_commit(_Waiting(pending, {**made, "at": dt.datetime.now(dt.UTC)}))
 
 
 @contextmanager
@@ -119,23 +132,24 @@ def collecting(agency_id: int) -> Iterator[Callable[[], None]]:
     """Used by ``agency_scope`` only: collects, and hands out the call that appends.
 
     A nested scope of the same agency adds to the outer collection, so that the head is locked once
-    and last; when it fails, its entries vanish with its savepoint.
+    and last.
     """
     outer = _pending.get()
     if outer is not None and outer.agency_id == agency_id:
-        mark = len(outer.entries)
-        try:
-            yield lambda: None
-        except BaseException:
-            del outer.entries[mark:]
-            raise
+        yield lambda: None
         return
     pending = _Pending(agency_id)
     token = _pending.set(pending)
     try:
-        yield lambda: _append(agency_id, pending.entries)
+        yield lambda: _append(agency_id, _waiting(pending))
     finally:
         _pending.reset(token)
+
+
+def _waiting(pending: _Pending) -> list[dict[str, Any]]:
+    """What was recorded in a scope and not rolled back, in its order."""
+    hooks = (hook[1] for hook in connection.run_on_commit)
+    return [hook.values for hook in hooks if isinstance(hook, _Waiting) and hook.pending is pending]
 
 
 CONTENT_FIELDS = (

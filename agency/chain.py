@@ -110,8 +110,12 @@ def entry_hash(sequence: int, previous: bytes, content: bytes) -> bytes:
 
 def walk(links: Iterable[Link], *, end: End | None = None, heads: Iterable[End] = ()) -> Walk:
     """Walk a chain from its first entry; ``end`` is where it says that it ends, ``heads`` are ends
-    that were signed (their signatures are the caller's to check). Stops at the first fault."""
-    signed = {head.sequence: head.hash for head in heads if head.sequence}
+    that were signed (their signatures are the caller's to check): each must agree with the chain,
+    also where several were signed at one sequence. Stops at the first fault."""
+    signed: dict[int, set[bytes]] = {}
+    for head in heads:
+        if head.sequence:
+            signed.setdefault(head.sequence, set()).add(head.hash)
     length, previous, proven = 0, BEFORE_FIRST, 0
 
     def bad(sequence: int, fault: Fault) -> Walk:
@@ -125,7 +129,7 @@ def walk(links: Iterable[Link], *, end: End | None = None, heads: Iterable[End] 
             return bad(expected, fault)
         length, previous = expected, link.hash
         if expected in signed:
-            if signed[expected] != link.hash:
+            if signed[expected] != {link.hash}:
                 return bad(expected, Fault.REWRITTEN)
             proven = expected
     if max([*signed, end.sequence if end else 0]) > length:

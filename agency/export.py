@@ -10,21 +10,25 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
+from django.conf import settings
+
 from agency import audit, chain, heads
 from agency.models import AuditEntry, SignedHead
 from agency.scope import agency_scope
+from agency.signing import key_id
 
 _PIECE = 1000
 
 
 def lines(agency_id: int, *, company_id: int | None, now: dt.datetime) -> Iterator[bytes]:
     """The lines of an export; all entries are shown when ``company_id`` is None."""
-    key = heads.signing_key()
+    key, former = heads.signing_key(), settings.AUDIT_FORMER_KEYS
     with agency_scope(agency_id):
         end = audit.stored_end()
         signed = list(SignedHead.objects.filter(agency_id=agency_id).order_by("day"))
         if key is not None:
             signed.append(heads.signed_end(key, agency_id, day=now.date(), at=now))
+    used = {head.key for head in signed}
     yield _line(
         {
             "type": "trail",
@@ -33,6 +37,7 @@ def lines(agency_id: int, *, company_id: int | None, now: dt.datetime) -> Iterat
             "company": company_id,
             "made": now.astimezone(dt.UTC).isoformat(timespec="seconds"),
             "public_key": key.public if key is not None else "",
+            "former_keys": [public for public in former if key_id(public) in used],
         }
     )
     yield from (heads.line_of(head) for head in signed)

@@ -20,7 +20,7 @@ from agency import audit, chain, places
 from agency.choices import Action
 from agency.models import PLATFORM, Agency, AuditEntry, HeadHandOver, SignedHead
 from agency.scope import agency_scope
-from agency.signing import SigningKey
+from agency.signing import SigningKey, key_id
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,19 @@ def _parsed(text: str) -> SigningKey:
 def signing_key() -> SigningKey | None:
     """The server's key, or None where none is set (practice only)."""
     return _parsed(settings.AUDIT_KEY) if settings.AUDIT_KEY else None
+
+
+def public_keys() -> list[str]:
+    """The public keys under which heads were signed, the present one first."""
+    key = signing_key()
+    return [*([key.public] if key is not None else []), *settings.AUDIT_FORMER_KEYS]
+
+
+def unknown_keys() -> list[str]:
+    """The names of keys that signed heads and whose public half nobody has told us: every export
+    would look forged."""
+    used = set(SignedHead.objects.order_by().values_list("key", flat=True).distinct())
+    return sorted(used - {key_id(public) for public in public_keys()})
 
 
 def chain_name(agency_id: int) -> str:
@@ -141,6 +154,10 @@ def daily(*, now: dt.datetime) -> None:
         log.error("chain %s does not contain what was signed before", name)
         _note(Action.CHAIN_BROKEN, {"chain": name})
         failures.append(f"{name}: 与已签名的记录不符, 未再签名 (verify_audit)")
+    failures += [
+        f"{name}: 以前的公钥未知, 请写入 QINGKA_AUDIT_FORMER_KEYS (a former public key is missing)"
+        for name in unknown_keys()
+    ]
     failures += hand_over(now=now)
     if failures:
         _note(Action.HEADS_FAILED, {"what": failures[:20]})

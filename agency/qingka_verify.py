@@ -6,7 +6,7 @@ Needs Python 3.11 and the package cryptography, nothing else; may be copied anyw
 
 The format, version 1. UTF-8, one JSON object a line, no name twice in an object:
 
-  {"type": "trail", "format": 1, "chain": …, "public_key": …}                       the first line
+  {"type": "trail", "format": 1, "chain", "public_key", "former_keys": […]}         the first line
   {"type": "head", "chain", "day", "sequence", "hash", "at", "key", "signature"}    then the heads
   {"type": "entry", "sequence", "previous", "content_hash", "hash"                  then all entries
                     and, where it is shown, "salt" and "content"}
@@ -21,6 +21,8 @@ demands, UTF-8; content holds no numbers with fractions.
                  32 public bytes, which are given as base64.
 A head says: after so many entries the last hash was this. Heads kept elsewhere (the daily sheets)
 show that nothing was cut off or written anew since; a key that you hold yourself shows who signed.
+former_keys are public keys of before, that signed heads of this file. Whoever gives --key gives one
+for each key that signed: the present one and those of before.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ class Unreadable(ValueError):
 @dataclass
 class Report:
     """What was found. ``faults``: (sequence, word); ``proven``: the last sequence that a genuine
-    head covers; ``own_key``: only the key of the file itself was asked."""
+    head covers; ``own_key``: only the keys of the file itself were asked."""
 
     faults: list[tuple[int, str]] = field(default_factory=list)
     entries: int = 0
@@ -120,20 +122,22 @@ def entry_fault(entry: dict[str, Any], expected: int, previous: bytes) -> str | 
     return None if made == bytes.fromhex(entry["hash"]) else "changed"
 
 
-def _take(report: Report, signed: dict[int, str], head: dict[str, Any], keys: list[str]) -> None:
+def _take(
+    report: Report, signed: dict[int, set[bytes]], head: dict[str, Any], keys: list[str]
+) -> None:
     """A head: believed when the key has signed it, for this chain."""
     sequence = head.get("sequence")
     if head.get("chain") != report.chain or not head_is_genuine(head, keys):
         report.faults.append((sequence if type(sequence) is int else 0, "forged_head"))
-    elif signed.setdefault(head["sequence"], head["hash"]) != head["hash"]:
-        report.faults.append((head["sequence"], "rewritten"))
+    else:
+        signed.setdefault(head["sequence"], set()).add(bytes.fromhex(head["hash"]))
 
 
 def check(
     lines: Iterable[str], outside: Iterable[dict[str, Any]] = (), keys: Iterable[str] = ()
 ) -> Report:
     """Check an export: ``lines`` of text, heads kept outside, public keys (base64)."""
-    report, signed, previous = Report(), dict[int, str](), bytes(32)
+    report, signed, previous = Report(), dict[int, set[bytes]](), bytes(32)
     keys = list(keys)
     report.own_key = not keys
     for text in lines:
@@ -145,7 +149,7 @@ def check(
                 if kind != "trail" or line.get("format") != 1:
                     raise Unreadable("not an export of this format")
                 report.chain = str(line["chain"])
-                keys = keys or [line["public_key"]]
+                keys = keys or [line["public_key"], *line.get("former_keys", [])]
                 for head in outside:
                     if head.get("chain") == report.chain:
                         _take(report, signed, head, keys)
@@ -159,7 +163,7 @@ def check(
                     report.shown += "content" in line
                     if expected not in signed:
                         continue
-                    if bytes.fromhex(signed[expected]) == previous:
+                    if signed[expected] == {previous}:
                         report.proven = expected
                         continue
                     fault = "rewritten"
@@ -193,7 +197,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="qingka-verify", description="检查导出的操作留痕")
     parser.add_argument("export", help="导出的文件 (.jsonl)")
     parser.add_argument("--heads", action="append", default=[], help="另存的每日签名: 文件或文件夹")
-    parser.add_argument("--key", action="append", default=[], help="您自己保存的公钥 (base64)")
+    parser.add_argument(
+        "--key", action="append", default=[], help="您自己保存的公钥 (base64), 可多次"
+    )
     given = parser.parse_args(arguments)
     try:
         outside = read_heads(given.heads)
@@ -209,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"签名证明到第 {report.proven} 条 (entries that hold, shown, proven by a head)"
     )
     if report.own_key:
-        print("只用了文件自带的公钥; 请用 --key 给出您自己保存的公钥 (only the file's own key)")
+        print("只用了文件自带的公钥; 请用 --key 给出您自己保存的公钥 (only the file's own keys)")
     return 1 if report.faults else 0
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
+from django.conf import settings
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
@@ -89,7 +90,8 @@ def export_page(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
                 "Cache-Control": "no-store",
             },
         )
-    return render(request, "agency/audit_export.html", {"form": form, "key": heads.signing_key()})
+    keys = {"key": heads.signing_key(), "former_keys": settings.AUDIT_FORMER_KEYS}
+    return render(request, "agency/audit_export.html", {"form": form, **keys})
 
 
 @require_GET

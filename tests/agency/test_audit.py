@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from django.db import DatabaseError, connection, transaction
 
 from agency import audit
 from agency.choices import Action, ActorKind
+from agency.errors import ServiceError
 from agency.models import PLATFORM, Agency, AuditEntry
 from agency.scope import agency_scope
 
@@ -31,6 +34,52 @@ def test_what_is_rolled_back_leaves_no_entry(agency: Agency) -> None:
     with agency_scope(agency.pk):
         actions = list(AuditEntry.objects.order_by("sequence").values_list("action", flat=True))
     assert actions == [Action.AGENCY_CREATED, Action.COMPANY_CREATED]
+
+
+@pytest.mark.parametrize("how", ["a refusal", "without an exception", "after a nested scope"])
+def test_an_act_that_a_savepoint_took_back_leaves_no_entry(agency: Agency, how: str) -> None:
+    """Whoever opened the savepoint, and however it was rolled back."""
+    with agency_scope(agency.pk):
+        audit.record(Action.COMPANY_CREATED, data={"n": 1})
+        with contextlib.suppress(ServiceError), transaction.atomic():
+            audit.record(Action.COMPANY_CHANGED)
+            with agency_scope(agency.pk), transaction.atomic():
+                audit.record(Action.COMPANY_CHANGED)
+            if how == "a refusal":
+                raise ServiceError("x")
+            if how == "after a nested scope":
+                with agency_scope(agency.pk):
+                    raise ServiceError("x")
+            transaction.set_rollback(True)
+        with transaction.atomic():
+            audit.record(Action.COMPANY_CREATED, data={"n": 2})
+    with agency_scope(agency.pk):
+        kept = AuditEntry.objects.order_by("sequence").filter(sequence__gt=1)
+        assert list(kept.values_list("action", "data__n")) == [
+            (Action.COMPANY_CREATED, 1),
+            (Action.COMPANY_CREATED, 2),
+        ]
+        assert audit.first_bad_sequence() is None
+
+
+def test_agencies_in_turn_keep_their_entries_apart(agency: Agency, other_agency: Agency) -> None:
+    with agency_scope(agency.pk):
+        audit.record(Action.COMPANY_CREATED)
+        with agency_scope(other_agency.pk):
+            audit.record(Action.COMPANY_CHANGED)
+            with agency_scope(agency.pk):
+                audit.record(Action.COMPANY_CREATED)
+        with contextlib.suppress(KeyError), agency_scope(other_agency.pk):
+            audit.record(Action.COMPANY_CHANGED)
+            raise KeyError
+    for of, action, count in (
+        (agency, Action.COMPANY_CREATED, 2),
+        (other_agency, Action.COMPANY_CHANGED, 1),
+    ):
+        with agency_scope(of.pk):
+            found = AuditEntry.objects.order_by("sequence").values_list("action", flat=True)
+            assert list(found) == [Action.AGENCY_CREATED, *[action] * count]
+            assert audit.first_bad_sequence() is None
 
 
 def test_outside_of_a_scope_nothing_can_be_recorded() -> None:

@@ -195,6 +195,72 @@ def test_a_chain_written_anew_is_found_against_the_head_outside(
     assert (6, "rewritten") in outside(exported(trail), folder)
 
 
+def head_of(trail: Agency, *, day: dt.date, digest: bytes | None = None) -> bytes:
+    """A line of a sheet: the chain's present end as it is signed, or another."""
+    signer = SigningKey.parse(KEY)
+    with agency_scope(trail.pk):
+        head = heads.signed_end(signer, trail.pk, day=day, at=NOW)
+    head.hash = digest or head.hash
+    head.signature = signer.sign(heads.fields_of(head))
+    return heads.line_of(head)
+
+
+@pytest.mark.parametrize("days", [(9, 10), (10, 9)])
+def test_two_heads_of_one_sequence_that_differ_are_found_by_both(
+    trail: Agency, folder: Path, days: tuple[int, int]
+) -> None:
+    """A quiet chain was written anew between two signatures: the later head fits, the first not."""
+    for day, digest in zip(days, (None, b"x" * 32), strict=True):
+        file = folder / f"heads-2026-11-{day:02}.jsonl"
+        file.write_bytes(head_of(trail, day=NOW.date().replace(day=day), digest=digest))
+
+    assert "第 6 条: rewritten (自第 1 条起)" in verified(trail, folder)
+    assert outside(exported(trail), folder) == [(6, "rewritten")]
+
+
+def test_a_new_audit_key_leaves_what_the_old_one_signed_as_good_as_before(
+    trail: Agency, folder: Path, settings: Any
+) -> None:
+    heads.daily(now=NOW)
+    old, new = SigningKey.parse(KEY), SigningKey.generate()
+    settings.AUDIT_KEY = new
+    public = [SigningKey.parse(new).public, old.public]
+    with pytest.raises(heads.HeadsFailed, match=f"{old.key_id}: 以前的公钥未知"):
+        heads.daily(now=NOW + dt.timedelta(days=1))
+
+    settings.AUDIT_FORMER_KEYS = [old.public, SigningKey.parse(SigningKey.generate()).public]
+    heads.daily(now=NOW + dt.timedelta(days=1))
+
+    assert "6 条相符, 签名证明到第 6 条" in verified(trail, folder)
+    lines, sheets = exported(trail), qingka_verify.read_heads([str(folder)])
+    assert json.loads(lines[0])["former_keys"] == [old.public]  # no key that signed nothing here
+    for keys in ([], public):
+        report = qingka_verify.check(lines, sheets, keys)
+        assert (report.faults, report.proven) == ([], 6)
+    assert (6, "forged_head") in qingka_verify.check(lines, sheets, public[:1]).faults
+
+
+def test_the_page_of_the_export_shows_every_key(
+    login: Login, owner: Person, settings: Any, folder: Path
+) -> None:
+    settings.AUDIT_FORMER_KEYS = [SigningKey.parse(SigningKey.generate()).public]
+    page = login(owner).get("/audit/export").content.decode()
+    for public in heads.public_keys():
+        assert public.replace("+", "&#x2B;") in page or public in page
+
+
+def test_the_verifier_takes_several_keys(
+    trail: Agency, folder: Path, settings: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heads.daily(now=NOW)
+    old, settings.AUDIT_KEY = SigningKey.parse(KEY).public, SigningKey.generate()
+    settings.AUDIT_FORMER_KEYS = [old]
+    (folder / "export").write_text("\n".join(exported(trail)))
+    keys = [f"--key={public}" for public in heads.public_keys()]
+    assert qingka_verify.main([str(folder / "export"), *keys]) == 0
+    assert "签名证明到第 6 条" in capsys.readouterr().out
+
+
 def test_a_forged_head_is_found_by_both(trail: Agency, folder: Path) -> None:
     sheet(trail, folder)
     file = folder / "heads-2026-11-09.jsonl"
@@ -204,7 +270,10 @@ def test_a_forged_head_is_found_by_both(trail: Agency, folder: Path) -> None:
     assert outside(exported(trail), folder) == [(5, "forged_head")]
 
 
-@pytest.mark.parametrize("role", ["qingka_app", "qingka_lookup", "qingka_owner"])
+ROLES = ("app", "lookup", "owner", "reader")
+
+
+@pytest.mark.parametrize("role", [f"qingka_{name}" for name in ROLES])
 @pytest.mark.parametrize("table", ["agency_auditentry", "agency_signedhead"])
 @pytest.mark.parametrize("what", ["UPDATE {} SET sequence = 9", "DELETE FROM {}", "TRUNCATE {}"])
 def test_every_role_is_refused_to_change_the_trail(
@@ -212,7 +281,7 @@ def test_every_role_is_refused_to_change_the_trail(
 ) -> None:
     with psycopg.connect(postgres.superuser_url(), dbname="qingka") as conn:
         known = conn.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'qingka%'")
-        assert {name for (name,) in known} == {"qingka_app", "qingka_lookup", "qingka_owner"}
+        assert {name for (name,) in known} == {f"qingka_{name}" for name in ROLES}
         # With row-level security aside: what is refused is the change, not the sight of the row.
         for walled in ("agency_auditentry", "agency_audithead"):
             conn.execute(f"ALTER TABLE {walled} NO FORCE ROW LEVEL SECURITY".encode())
@@ -369,9 +438,22 @@ CHANGES = st.lists(
 )
 
 
-@given(st.lists(st.tuples(CONTENT, st.binary(min_size=16, max_size=16)), max_size=8), CHANGES)
+#: Heads besides the genuine one of the end: how far from the end, and whether with the hash that
+#: stood there; before it and after it, several of one sequence.
+MORE_HEADS = st.lists(st.tuples(st.integers(-1, 2), st.booleans()), max_size=3)
+
+
+@given(
+    st.lists(st.tuples(CONTENT, st.binary(min_size=16, max_size=16)), max_size=8),
+    CHANGES,
+    MORE_HEADS,
+    st.booleans(),
+)
 def test_both_implementations_agree_on_any_chain_and_any_tampering(
-    made: list[tuple[dict[str, Any], bytes]], changes: list[tuple[str, int]]
+    made: list[tuple[dict[str, Any], bytes]],
+    changes: list[tuple[str, int]],
+    more: list[tuple[int, bool]],
+    end_first: bool,
 ) -> None:
     links, previous = [], chain.BEFORE_FIRST
     for number, (content, salt) in enumerate(made, 1):
@@ -382,17 +464,25 @@ def test_both_implementations_agree_on_any_chain_and_any_tampering(
         links.append(chain.Link(number, after, digest, previous, *shown))
         previous = after
     end = chain.End(len(links), previous)
+    stood = {link.sequence: link.hash for link in links}
+    places = [(max(end.sequence - back, 0), true) for back, true in more]
+    ends = [chain.End(at, stood.get(at, b"") if true else b"x" * 32) for at, true in places]
+    ends.insert(0 if end_first else len(ends), end)
     for kind, place in changes:
         _tampered(links, kind, place)
 
-    finding = chain.walk(links, heads=[end]).finding
+    finding = chain.walk(links, heads=ends).finding
 
     key = SigningKey.parse(KEY)
-    head: dict[str, Any] = {"chain": "x", "day": "d", "at": "t", "key": key.key_id}
-    head |= {"sequence": end.sequence, "hash": end.hash.hex()}
-    head["signature"] = base64.b64encode(key.sign(head)).decode()
-    lines = [{"type": "trail", "format": 1, "chain": "x", "public_key": key.public}]
-    lines += [{"type": "head", **head}, *map(_line, links)]
+    lines: list[dict[str, Any]] = [
+        {"type": "trail", "format": 1, "chain": "x", "public_key": key.public}
+    ]
+    for end in ends:
+        head: dict[str, Any] = {"chain": "x", "day": "d", "at": "t", "key": key.key_id}
+        head |= {"sequence": end.sequence, "hash": end.hash.hex()}
+        head["signature"] = base64.b64encode(key.sign(head)).decode()
+        lines.append({"type": "head", **head})
+    lines += map(_line, links)
     faults = qingka_verify.check(map(json.dumps, lines)).faults
     assert faults == ([(finding.sequence, str(finding.fault))] if finding else [])
 

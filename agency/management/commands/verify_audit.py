@@ -25,7 +25,10 @@ class Command(BaseCommand):
         )
         parser.add_argument("--heads", type=Path, help="保存每日签名的文件夹 (*.jsonl)")
         parser.add_argument(
-            "--public-key", action="append", default=[], help="公钥 (base64)；缺省为本机密钥的公钥"
+            "--public-key",
+            action="append",
+            default=[],
+            help="公钥 (base64)；除本机现在与以前的公钥之外",
         )
 
     def handle(
@@ -91,9 +94,7 @@ def _read(folder: Path) -> list[Head]:
 
 def _sorted_out(found: list[Head], keys: list[str]) -> tuple[list[Head], list[Head]]:
     """Those that one of the keys has signed, and the others."""
-    own = heads.signing_key()
-    if own is not None:
-        keys = [*keys, own.public]
+    keys = [*keys, *heads.public_keys()]
     if found and not keys:
         raise CommandError("没有公钥: 请设置 QINGKA_AUDIT_KEY 或用 --public-key 给出")
     genuine = [head for head in found if signing.is_genuine(head, keys)]
