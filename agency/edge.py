@@ -26,7 +26,6 @@ HEADERS = {
         for power in (
             "accelerometer",
             "autoplay",
-            "bluetooth",
             "camera",
             "clipboard-read",
             "display-capture",

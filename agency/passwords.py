@@ -1,10 +1,16 @@
-"""A password is not the site's or the trade's name with a number behind it."""
+"""What a password must not be: short, common, the login's own name, or the name of the site or the
+trade with a number behind it. Every refusal is in the words of this site."""
 
 from __future__ import annotations
 
 import re
 
 from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.password_validation import (
+    CommonPasswordValidator,
+    MinimumLengthValidator,
+    UserAttributeSimilarityValidator,
+)
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
@@ -35,6 +41,27 @@ WORDS = (
 )
 _LEAST = 6  # characters that must be left without these words, digits and signs
 _WORD = re.compile("|".join(WORDS))
+
+
+class LongEnough(MinimumLengthValidator):
+    """Django's, in our words."""
+
+    def get_error_message(self) -> str:
+        return _("口令太短，至少 %(n)s 个字符。") % {"n": self.min_length}
+
+
+class NotCommon(CommonPasswordValidator):
+    """Django's, in our words."""
+
+    def get_error_message(self) -> str:
+        return _("这个口令太常见，容易被猜中。")
+
+
+class NotTheLogin(UserAttributeSimilarityValidator):
+    """Django's, in our words."""
+
+    def get_error_message(self) -> str:
+        return _("口令与账号太像。")
 
 
 class WordsOfThisSite:

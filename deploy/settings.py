@@ -279,12 +279,12 @@ MFA_FORMS = {
     "activate_totp": "agency.pages.account_forms.ActivateForm",
 }
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "agency.passwords.NotTheLogin"},
     {
-        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "NAME": "agency.passwords.LongEnough",
         "OPTIONS": {"min_length": 10},
     },
-    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "agency.passwords.NotCommon"},
     {"NAME": "agency.passwords.WordsOfThisSite"},
 ]
 

@@ -114,6 +114,12 @@ class PasswordChangeForm(account.ChangePasswordForm):  # type: ignore[misc]
             old: str = super().clean_oldpassword()
         return old
 
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean()
+        if self.has_error("password2"):
+            self.errors["password2"] = self.error_class([_("两次输入的口令不一样。")])
+        return cleaned
+
 
 class _Code:
     """Few tries, and no code twice."""
@@ -124,7 +130,12 @@ class _Code:
         field.label = _("验证码")
         field.max_length = 20
         field.widget = forms.TextInput(
-            {"autocomplete": "one-time-code", "autofocus": True, "maxlength": 20}
+            {
+                "autocomplete": "one-time-code",
+                "autofocus": True,
+                "inputmode": "numeric",
+                "maxlength": 20,
+            }
         )
 
     def clean_code(self) -> str:

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from agency import clock
 
@@ -59,6 +60,36 @@ def month(value: Any) -> str:
 def period_name(value: Any) -> str:
     """2026年2月属期."""
     return _("%(month)s属期") % {"month": month(value)}
+
+
+#: What stands in a browser's own description of itself, the more particular ones first.
+_BROWSERS = (
+    ("MicroMessenger", gettext_lazy("微信")),
+    ("DingTalk", gettext_lazy("钉钉")),
+    ("Edg", "Edge"),
+    ("QQBrowser", gettext_lazy("QQ 浏览器")),
+    ("Firefox", "Firefox"),
+    ("Chrome", "Chrome"),
+    ("Safari", "Safari"),
+)
+_SYSTEMS = (
+    ("Android", "Android"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Windows", "Windows"),
+    ("Mac OS X", "macOS"),
+    ("Linux", "Linux"),
+)
+
+
+@register.filter
+def device_name(user_agent: str) -> str:
+    """Chrome · Windows; of a program that is not known, the beginning of what it says."""
+    named = [
+        next((str(name) for sign, name in table if sign in user_agent), "")
+        for table in (_BROWSERS, _SYSTEMS)
+    ]
+    return " · ".join(filter(None, named)) or user_agent[:60]
 
 
 @register.filter

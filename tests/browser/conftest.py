@@ -10,16 +10,19 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from socketserver import ThreadingMixIn
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import pytest
 from django.core.wsgi import get_wsgi_application
 from django.db import connections
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
 
 from tests.conftest import PASSWORD, Person
 
 CHROMIUM = Path("/usr/bin/chromium")
+POLICY = "Content Security Policy"
+NewPage = Callable[..., Page]
 SignIn = Callable[..., Page]
 
 
@@ -67,15 +70,25 @@ def browser(monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def sign_in(site: str, browser: Browser) -> SignIn:
-    """``sign_in(person, width=…, javascript=…)``: a page of the site, signed in by the form.
+def new_page(site: str, browser: Browser) -> Iterator[NewPage]:
+    """``new_page(width=…, javascript=…)``: a fresh browser profile at the site, nobody signed in.
 
-    The test fails on any script error, anything the content policy stops, and any request to
-    another host."""
+    The test fails on any error in its console (a script's, or what the content policy stops) and
+    on any request to another host."""
+    troubles: list[str] = []
 
-    def start(
-        person: Person, *, width: int = 1440, dark: bool = False, javascript: bool = True
-    ) -> Page:
+    def note(message: ConsoleMessage) -> None:
+        if message.type == "error" or POLICY in message.text:
+            troubles.append(message.text)
+
+    def at_home_only(route: Route) -> None:
+        if route.request.url.startswith(site):
+            route.continue_()
+        else:
+            troubles.append(f"foreign host: {route.request.url}")
+            route.abort()
+
+    def start(*, width: int = 1440, dark: bool = False, javascript: bool = True) -> Page:
         context = browser.new_context(
             base_url=site,
             viewport={"width": width, "height": 900},
@@ -84,20 +97,36 @@ def sign_in(site: str, browser: Browser) -> SignIn:
             java_script_enabled=javascript,
         )
         page = context.new_page()
-        page.on("console", refuse_what_the_policy_stopped)
-        page.on("pageerror", lambda error: pytest.fail(f"script error: {error}"))
-        page.route("**/*", lambda route: route.continue_() if route.request.url.startswith(site)
-                   else pytest.fail(f"foreign host: {route.request.url}"))  # fmt: skip
+        page.on("console", note)
+        page.on("pageerror", lambda error: troubles.append(f"script error: {error}"))
+        page.route("**/*", at_home_only)
+        return page
+
+    yield start
+    assert troubles == []
+
+
+@pytest.fixture
+def sign_in(site: str, new_page: NewPage) -> SignIn:
+    """``sign_in(person, width=…, javascript=…)``: a new page, signed in by the form."""
+
+    def start(person: Person, **how: Any) -> Page:
+        page = new_page(**how)
         page.goto("/login")
-        page.get_by_label("账号").fill(person.user.username)
-        page.get_by_label("登录口令").fill(PASSWORD)
-        page.get_by_role("button", name="登录").click()
+        send_password(page, person.user.username)
         page.wait_for_url(f"{site}/")
         return page
 
     return start
 
 
+def send_password(page: Page, username: str) -> None:
+    """Fill in the sign-in page and send it."""
+    page.get_by_label("账号").fill(username)
+    page.get_by_label("登录口令").fill(PASSWORD)
+    page.get_by_role("button", name="登录").click()
+
+
 def refuse_what_the_policy_stopped(message: ConsoleMessage) -> None:
-    if "Content Security Policy" in message.text:
+    if POLICY in message.text:
         pytest.fail(message.text)

@@ -303,3 +303,12 @@ def test_nobody_ends_another_persons_session(bookkeeper: Person, supervisor: Per
     row = UserSession.objects.get(user=supervisor.user)
     assert mine.post("/account/sessions/end", {"session": row.pk}).status_code == 404
     assert theirs.get("/").status_code == 200
+
+
+def test_two_new_passwords_that_differ_are_refused_in_our_words(
+    bookkeeper: Person, login: Login
+) -> None:
+    new = {"oldpassword": PASSWORD, "password1": "a wombat's lamp", "password2": "a wombat"}
+    page = login(bookkeeper).post("/account/password", new)
+    assert "两次输入的口令不一样。" in page.content.decode()
+    assert "密码" not in page.content.decode()
