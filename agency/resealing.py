@@ -20,6 +20,7 @@ from django.core.files.storage import default_storage
 from django.db import models, transaction
 
 from agency.accounts import PROOF_CONTEXT
+from agency.durable import make_durable
 from agency.scope import agency_scope
 from agency.sealed import Place, places
 from agency.sealing import SealError, key_of, newest_key, open_sealed, seal
@@ -147,6 +148,7 @@ def _new_file(place: Place, row: models.Model, sealed: bytes, moved: Moved) -> i
     new = default_storage.save(old, ContentFile(sealed))
     if new == old or _file(new) != sealed:
         raise SealError(f"{place} {row.pk}: 写入的文件读不回来")
+    make_durable(default_storage, new)  # before the old one goes
     done = place.model._default_manager.filter(pk=row.pk, **{name: old}).update(**{name: new})
     if done:
         moved(row, old)

@@ -30,6 +30,21 @@ def quiet_for(now: dt.datetime) -> float:
     return 0.0
 
 
+def check_disk_clock(now: dt.datetime, ahead: dt.timedelta) -> None:
+    """A disk dates what it writes by its own clock, which is ``ahead`` of ``now`` (Beijing time).
+
+    Raises Failure: device_clock_wrong on another day than ours, quiet_hours where only the turn of
+    a day lies between two clocks that agree."""
+    theirs = now + ahead
+    if theirs.date() == now.date():
+        return
+    if abs(ahead) >= QUIET_AFTER_MIDNIGHT:
+        raise Failure(Code.DEVICE_CLOCK_WRONG, detail=theirs.date().isoformat())
+    midnight = dt.datetime.combine(max(theirs, now).date(), dt.time(), now.tzinfo)
+    seconds = (midnight + QUIET_AFTER_MIDNIGHT - now).total_seconds()
+    raise Failure(Code.QUIET_HOURS, detail=f"{seconds:.0f}")
+
+
 # What a failure waits for when it is not simply an end; how long is the table of retries' word.
 _REASONS: dict[Code, str] = {
     Code.DISK_ABSENT: "disk",

@@ -17,13 +17,15 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from clearing.bureau.port import Bureau, Filing
-from clearing.outcomes import DENIALS, outcome_of, quiet_for, said
+from clearing.outcomes import DENIALS, check_disk_clock, outcome_of, quiet_for, said
 from clearing.stages import Denied, Stages
 from clearing.wire import End, FactKind, Order, Outcome
 from devices.drivers.contract import ClearData, Identity, ReportPackage, TaxDisk, Unit
 from devices.protocol.catalogue import CATALOGUE
 from devices.protocol.control import (
+    BEIJING,
     ControlData,
+    beijing,
     is_cleared,
     is_cleared_all,
     is_reported,
@@ -45,7 +47,8 @@ class Ledger(Protocol):
     """The server as the procedure sees it."""
 
     def intend(self, stage: str, unit: Unit, period: Month) -> None:
-        """Ask for permission for ``report`` or ``clear``. Raises Denied, or Failure."""
+        """Ask for permission for ``report``, for the ``upload`` of a package that was held, or
+        for ``clear``. Raises Denied, or Failure."""
 
     def record(self, kind: FactKind, data: Mapping[str, Any]) -> None:
         """Note a fact; it reaches the server with the next call, and is never lost."""
@@ -97,6 +100,8 @@ class _Work:
     _disk: TaxDisk | None = None
     # An irreversible step was permitted and nothing was read since.
     _in_doubt: bool = False
+    # How far the disk's own clock was ahead when it was read last; empty where it has none.
+    _ahead: dict[str, dt.timedelta] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._stages = Stages(self.ledger.record, self.clock.now)
@@ -166,7 +171,12 @@ class _Work:
         as it is; ``again`` after the bureau said that it knows of no report."""
         at = (str(period), unit.key)
         held = next((h for h in self.order.held if (h.period, h.unit) == at), None)
-        package = held.package() if held and not again else self._closed(unit, period)
+        if held and not again:
+            # Outside the stage of the upload: what is not permitted says nothing of the bureau.
+            self._permitted("upload", unit, period, by_its_clock=False)
+            package: ReportPackage | None = held.package()
+        else:
+            package = self._closed(unit, period)
         if package is None:
             return
         with self._stages.stage("upload", unit, period):
@@ -223,19 +233,19 @@ class _Work:
             lost = self._clear_unit(unit, period)
             if lost is not None:
                 self._see_lost(unit, period, lost)
+                if unit != units[-1]:  # the next one's backup must be newer than that read
+                    self._back_up(period)
         controls = self._read_until(lambda read: is_cleared_all(read, period), Code.CLEAR_NOT_SEEN)
         return controls, self._confirm_all(units, period)
 
     def _see_lost(self, unit: Unit, period: Month, lost: Failure) -> None:
         """Whether a clear whose answer was lost stands on the disk. Raises what lost it where it
-        does not: nothing was written, and it may be tried again. Else the next unit's backup must
-        be newer than this read."""
+        does not: nothing was written, and it may be tried again."""
 
         def cleared(read: Mapping[str, ControlData]) -> bool:
             return all(kind in read and is_cleared(read[kind], period) for kind in unit.types)
 
         self._read_until(cleared, lost)
-        self._back_up(period)
 
     def _back_up(self, period: Month) -> None:
         with self._stages.stage("backup", None, period):
@@ -249,7 +259,8 @@ class _Work:
         for last in (False, True):
             try:
                 with self._stages.stage("clear", unit, period):
-                    self._permitted("clear", unit, period)
+                    puts_clock_right = bool(data.fields.get("szjkmw"))
+                    self._permitted("clear", unit, period, by_its_clock=not puts_clock_right)
                     self._stages.device(partial(self._use().clear, unit, data))
                     return None
             except Failure as failure:
@@ -340,6 +351,7 @@ class _Work:
     def _read(self) -> dict[str, ControlData]:
         """Read the control data, note them, and take the doubt away."""
         with self._stages.stage("read"):
+            began = self.clock.now()
             controls = self._patiently(lambda: self._use().read_control())
             if not controls:
                 raise Failure(Code.DEVICE_GARBLED, detail="no invoice type")
@@ -350,6 +362,11 @@ class _Work:
                     "read_at": self.clock.now().isoformat(),
                 },
             )
+            self._ahead = {
+                kind: beijing(data.device_clock).replace(tzinfo=BEIJING) - began
+                for kind, data in controls.items()
+                if data.device_clock is not None and data.clock_source == "device"
+            }
         self._in_doubt = False
         return controls
 
@@ -392,11 +409,17 @@ class _Work:
 
     # -- permission, doubt, time ------------------------------------------------------------
 
-    def _permitted(self, stage: str, unit: Unit, period: Month) -> None:
-        """Everything that must hold before the disk is changed. Raises Failure or Denied."""
+    def _permitted(
+        self, stage: str, unit: Unit, period: Month, *, by_its_clock: bool = True
+    ) -> None:
+        """Everything that must hold before the disk is changed or its report goes out.
+        ``by_its_clock``: the disk's own clock counts. Raises Failure or Denied."""
         now = self.clock.now()
         if seconds := quiet_for(now):
             raise Failure(Code.QUIET_HOURS, detail=f"{seconds:.0f}")
+        if by_its_clock:
+            for ahead in self._ahead.values():
+                check_disk_clock(now, ahead)
         self.ledger.intend(stage, unit, period)
         self._in_doubt = True
 

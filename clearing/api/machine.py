@@ -85,7 +85,9 @@ def _month(value: str) -> Month:
 
 
 class IntendSerializer(WithFacts):
-    stage = serializers.ChoiceField(choices=[Stage.REPORT.value, Stage.CLEAR.value])
+    stage = serializers.ChoiceField(
+        choices=[Stage.REPORT.value, Stage.UPLOAD.value, Stage.CLEAR.value]
+    )
     unit = serializers.CharField(max_length=40)
     period = serializers.CharField(max_length=7)
     rolls_pin = serializers.BooleanField(default=False)

@@ -18,6 +18,7 @@ from django.db import transaction
 
 from agency import audit
 from agency.choices import Action
+from agency.durable import make_durable
 from agency.sealing import SealError, UnknownKey, open_sealed, seal
 from clearing.choices import BackupProblem
 from clearing.models import Backup, backup_context
@@ -35,20 +36,30 @@ def folder_of(agency_id: int) -> str:
 
 
 def keep_backup(disk: TaxDisk, content: bytes) -> tuple[str, str]:
-    """Store a sealed copy under its content's hash and read it back; (storage name, SHA-256).
+    """Store a sealed copy under its content's hash and read it back; (storage name, SHA-256). When
+    this returns a power loss cannot take it.
 
     The caller holds the disk's lock. Raises Failure(backup_failed) when what is read back is not
-    what was given."""
+    what was given, or could not be written through."""
     digest = hashlib.sha256(content).hexdigest()
     name = f"{folder_of(disk.agency_id)}/d{disk.pk}/{digest[:2]}/{digest}.sealed"
     if default_storage.exists(name):
         if _read(disk, name, digest).problem is None:
+            _make_durable(name)  # whoever wrote it may have got no further
             return name, digest
         default_storage.delete(name)  # a torn write of an earlier try
     stored = default_storage.save(name, ContentFile(seal(content, context=context_of(disk))))
     if stored != name or _read(disk, name, digest).problem is not None:
         raise Failure(Code.BACKUP_FAILED)
+    _make_durable(name)
     return name, digest
+
+
+def _make_durable(name: str) -> None:
+    try:
+        make_durable(default_storage, name)
+    except OSError as error:
+        raise Failure(Code.BACKUP_FAILED, detail=error.strerror or "fsync") from None
 
 
 @dataclass(frozen=True, slots=True)

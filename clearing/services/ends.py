@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from django.conf import settings
@@ -79,6 +80,12 @@ def _settle_by(held: Held, outcome: Outcome, now: dt.datetime) -> None:
     run = held.run
     row = DiskPeriod.objects.select_for_update().get(pk=run.disk_period_id)
     forget_unwritten(row)
+    if (
+        row.confirm_owed
+        and run.intent == Intent.REPORT_AND_CLEAR
+        and outcome.end in {End.DONE, End.FAILED}
+    ):  # cleared, whatever else went wrong: all that is left is to tell the bureau
+        outcome = replace(outcome, end=End.WAITING, reason=Reason.CONFIRM, retry_after=60.0)
     end_as = partial(
         move,
         run,

@@ -91,7 +91,8 @@ def intend(
     now: dt.datetime,
     real_now: dt.datetime,
 ) -> Grant:
-    """Permit ``report`` or ``clear`` of one unit, or say why not. ``now`` is domain time."""
+    """Permit ``report``, the ``upload`` of a held package, or ``clear`` of one unit, or say why
+    not. ``now`` is domain time."""
     held = hold(machine, run_id, attempt_key)
     take(held, facts, now=real_now)
     denial = _denial(held, stage, period, now, real_now)
@@ -135,7 +136,13 @@ def intend(
         Action.RUN_CLEAR_ALLOWED if stage == Stage.CLEAR else Action.RUN_REPORT_ALLOWED,
         held.disk,
         company_id=held.disk.company_id,
-        data={"run": run_id, "unit": unit, "period": str(period), "attempt": held.attempt.ordinal},
+        data={
+            "run": run_id,
+            "stage": stage.value,
+            "unit": unit,
+            "period": str(period),
+            "attempt": held.attempt.ordinal,
+        },
     )
     return Grant(seconds=limits.grant)
 
@@ -149,7 +156,8 @@ def _denial(
         return Denial.LEASE_LOST
     if held.run.cancel_requested_by:
         return Denial.CANCELLED
-    allowed = {Intent.REPORT: {Stage.REPORT}, Intent.REPORT_AND_CLEAR: {Stage.REPORT, Stage.CLEAR}}
+    report = {Stage.REPORT, Stage.UPLOAD}
+    allowed = {Intent.REPORT: report, Intent.REPORT_AND_CLEAR: {*report, Stage.CLEAR}}
     if stage not in allowed.get(Intent(held.attempt.intent), set()) or not _right_disk(held):
         return Denial.WRONG_DISK
     if period_row(held.disk, period).state == PeriodState.CLEARED:

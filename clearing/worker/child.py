@@ -122,7 +122,8 @@ def _work(task: Task, ledger: ServerLedger, watch: Watch, emit: Emit) -> Outcome
         with watch.call(DISK + "open", order.limits.call):
             disk = open_disk(task.hardware, _wanted(order, ledger, clock))
         ledger.capabilities = disk.capabilities
-        return WatchedDisk(disk, watch, ledger.grant, order.limits)
+        rest = order.limits.call if task.hardware.component_of(order.slot) else 0.0
+        return WatchedDisk(disk, watch, ledger.grant, order.limits, rest=rest)
 
     try:
         return procedure.run(

@@ -79,7 +79,7 @@ class ServerLedger:
         self.grant.drop()
         if self._stopping():
             raise self._denied(Denied(Denial.LEASE_LOST, "the worker is stopping"))
-        if not getattr(self.capabilities, stage):
+        if not getattr(self.capabilities, "report" if stage == "upload" else stage):
             raise Failure(Code.NOT_SUPPORTED, detail=stage)
         self._pass_gate()
         try:
@@ -91,7 +91,7 @@ class ServerLedger:
 
     def _ask(self, stage: str, unit: Unit, period: Month) -> None:
         self._client.check_clock()
-        rolls_pin = self.capabilities.rolls_pin
+        rolls_pin = self.capabilities.rolls_pin and stage != "upload"  # that asks no disk
         generation = self.pins.current().generation if rolls_pin else None
         if generation is not None:
             self._journal(lambda: self._log.ask_roll(generation))

@@ -1,12 +1,13 @@
 """The disk and the bureau as the procedure uses them here: every call announced, writes guarded.
 
-Owns two promises: the worker above knows at any time which call its child is in and how long that
-may take, and no irreversible command starts on a permission that could run out under it. It changes
-no argument and no answer.
+Owns three promises: the worker above knows at any time which call its child is in and how long that
+may take, no irreversible command starts on a permission that could run out under it, and nobody
+reads a component that may still be at work. It changes no argument and no answer.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,7 @@ from devices.drivers.contract import (
     Unit,
 )
 from devices.protocol.control import ControlData
+from devices.protocol.failures import Code, Failure
 from devices.protocol.month import Month
 
 Emit = Callable[[Mapping[str, Any]], None]
@@ -51,13 +53,21 @@ class Watch:
 
 
 class WatchedDisk:
-    """A tax disk whose irreversible commands need a permission that outlasts them."""
+    """A tax disk whose irreversible commands need a permission that outlasts them.
 
-    def __init__(self, disk: TaxDisk, watch: Watch, grant: Grant, limits: Limits) -> None:
+    ``rest``: seconds that the disk is left in peace after one whose answer never came, before
+    anybody reads it: a component may still be doing what it was asked, and a read before its end
+    would prove nothing. 0 where nothing goes on behind our back.
+    """
+
+    def __init__(
+        self, disk: TaxDisk, watch: Watch, grant: Grant, limits: Limits, *, rest: float
+    ) -> None:
         self._disk = disk
         self._watch = watch
         self._grant = grant
         self._limits = limits
+        self._rest = rest
 
     @property
     def capabilities(self) -> Capabilities:
@@ -104,12 +114,18 @@ class WatchedDisk:
     @contextmanager
     def _write(self, name: str) -> Iterator[None]:
         """One permission, one irreversible command. Raises Denied before anything was sent."""
-        with self._watch.call(DISK + name, self._limits.call, writes=True):
-            self._grant.check(self._limits.call)
-            try:
-                yield
-            finally:
-                self._grant.drop()
+        try:
+            with self._watch.call(DISK + name, self._limits.call, writes=True):
+                self._grant.check(self._limits.call)
+                try:
+                    yield
+                finally:
+                    self._grant.drop()
+        except Failure as failure:
+            if self._rest and failure.code == Code.NO_ANSWER and failure.outcome_unknown:
+                with self._watch.call(DISK + "rest", self._rest):
+                    time.sleep(self._rest)
+            raise
 
 
 class WatchedBureau:

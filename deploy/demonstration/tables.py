@@ -6,7 +6,7 @@ To be imported after ``django.setup()``; everything runs in one ``agency_scope``
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from django.db.models import Max, Min, Sum
@@ -16,7 +16,7 @@ from agency.choices import Action
 from agency.clock import real_now
 from agency.models import Agency, AuditEntry, Company, Membership
 from agency.scope import agency_scope
-from clearing.choices import EvidenceKind
+from clearing.choices import EvidenceKind, Stage
 from clearing.models import Backup, Batch, DiskPeriod, Evidence, Run, StageResult
 from clearing.states import ENDED, Reason, RunState
 from deploy.demonstration.expected import ending
@@ -124,7 +124,8 @@ def read_claims(agency: int | None = None) -> Claims:
     """Everything our tables claim about every disk of an agency, the demo's own by default."""
     with agency_scope(agency_id() if agency is None else agency):
         runs = {run.disk_id: run for run in _newest_runs()}
-        reports = _recorded(Action.RUN_REPORT_ALLOWED)
+        # What a held package was permitted is no report on the disk.
+        reports = _recorded(Action.RUN_REPORT_ALLOWED, but={"data__stage": Stage.UPLOAD})
         clears = _recorded(Action.RUN_CLEAR_ALLOWED)
         windows = _recorded(Action.DISK_PIN_UNKNOWN)
         trail = _trail()
@@ -222,9 +223,12 @@ def _untold(disk: TaxDisk, trail: Sequence[AuditEntry]) -> Iterator[str]:
                 yield f"办理 {run.pk} {what} {seen}/{wanted}"
 
 
-def _recorded(action: Action) -> Counter[int | None]:
-    """By disk: how often the trail has it."""
-    return Counter(AuditEntry.objects.filter(action=action).values_list("object_id", flat=True))
+def _recorded(action: Action, but: Mapping[str, str] | None = None) -> Counter[int | None]:
+    """By disk: how often the trail has it. ``but``: those it is not about."""
+    entries = AuditEntry.objects.filter(action=action)
+    if but:
+        entries = entries.exclude(**but)
+    return Counter(entries.values_list("object_id", flat=True))
 
 
 def _newest_runs() -> list[Run]:

@@ -23,6 +23,7 @@ from agency.models import AuditEntry
 from agency.scope import agency_scope
 from agency.sealing import open_sealed
 from clearing.bureau.standin import read_state
+from clearing.choices import Stage
 from clearing.worker.journal import Journal
 from clearing.worker.pinbook import PinEntry, PinState
 from deploy.demonstration import tables
@@ -40,12 +41,14 @@ _ENDS = (Action.RUN_SETTLED, Action.RUN_RELEASED, Action.RUN_LEASE_OVER)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry of the trail about a run; ``attempt``: the ordinal of its claim, where it says."""
+    """An entry of the trail about a run; ``attempt``: the ordinal of its claim, and ``stage``: of
+    a permission, where it says."""
 
     action: str
     at: dt.datetime
     run: int
     attempt: int = 0
+    stage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,9 @@ def unpermitted(kind: str, sight: Sight, trail: Sequence[Entry]) -> Iterator[str
         (writes_of(kind)[0], "抄报 (report)", Action.RUN_REPORT_ALLOWED),
         (writes_of(kind)[1], "清卡 (clear)", Action.RUN_CLEAR_ALLOWED),
     ):
-        moments = [entry.at for entry in trail if entry.action == action]
+        moments = [
+            entry.at for entry in trail if entry.action == action and entry.stage != Stage.UPLOAD
+        ]
         written = [write for write in sight.log if write.command == command]
         for number, write in enumerate(written, 1):
             if sum(moment <= write.at for moment in moments) < number:
@@ -140,7 +145,8 @@ def _trail() -> dict[str, list[Entry]]:
         wanted = [Action.RUN_CLAIMED, *_PERMISSIONS, *_ENDS]
         rows = AuditEntry.objects.filter(action__in=wanted).order_by("sequence")
         for action, disk, at, data in rows.values_list("action", "object_id", "at", "data"):
-            entry = Entry(action, at, data["run"], data.get("attempt", 0))
+            attempt, stage = data.get("attempt", 0), data.get("stage", "")
+            entry = Entry(action, at, data["run"], attempt, stage)
             found[numbers.get(disk or 0) or ""].append(entry)
     return found
 

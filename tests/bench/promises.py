@@ -204,7 +204,7 @@ class Player:
             def opened() -> TaxDisk:
                 disk = self._open(order, ledger.pins, clock)
                 ledger.capabilities = disk.capabilities
-                return WatchedDisk(disk, watch, ledger.grant, order.limits)
+                return WatchedDisk(disk, watch, ledger.grant, order.limits, rest=0.0)
 
             outcome = procedure.run(
                 order,

@@ -76,6 +76,7 @@ class FakeDisk:
     before: dict[str, Callable[[], None]] = field(default_factory=dict)
     after: dict[str, Callable[[], None]] = field(default_factory=dict)
     cleared_types: dict[str, Month] = field(default_factory=dict)
+    clock: dt.datetime | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -107,7 +108,8 @@ class FakeDisk:
                 period_start=cleared.plus(1).first,
                 period_end=cleared.plus(1).last,
                 last_reported_on=self.reported.plus(1).first,
-                clock_source="host",
+                device_clock=self.clock,
+                clock_source="host" if self.clock is None else "device",
             )
         return found
 
@@ -148,6 +150,7 @@ class FakeBureau:
     confirmed: set[str] = field(default_factory=set)
     refuse: dict[str, list[Failure]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    clock_data: str = ""
 
     def _call(self, operation: str, key: str) -> None:
         self.calls.append(f"{operation} {key}")
@@ -165,7 +168,8 @@ class FakeBureau:
         self._call("QLJS", key)
         if key not in self.reported:
             raise Failure(Code.NOT_REPORTED)
-        return ClearData(request.unit, {"fpjkmw": "00", "period": str(period)})
+        fields = {"fpjkmw": "00", "szjkmw": self.clock_data, "period": str(period)}
+        return ClearData(request.unit, fields)
 
     def confirm(self, unit: Unit, period: Month) -> Mapping[str, str]:
         self._call("QLJSJGQR", f"{unit.key} {period}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -225,3 +227,40 @@ def test_a_check_sees_all_agencies_and_only_its_own_rows(
         with agency_scope(home.pk):
             data = AuditEntry.objects.get(action="backups.checked").data
         assert counts.items() <= data.items()
+
+
+def test_a_backup_is_written_through_to_the_disk_before_anything_can_rely_on_it(
+    disk: TaxDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """File and folders, before ``keep_backup`` returns; again where an earlier try wrote the file
+    and perhaps got no further."""
+    synced: list[Path] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if path.is_file():  # whole, by now
+            assert path.stat().st_size > len(b"content")
+        synced.append(path)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    root = Path(default_storage.path("")).resolve()
+    for _ in range(2):
+        synced.clear()
+        with agency_scope(disk.agency_id):
+            name, _digest = keep_backup(disk, b"content")
+        path = root / name
+        assert synced == [path, *(each for each in path.parents if each.is_relative_to(root))]
+
+
+def test_a_backup_that_cannot_be_written_through_is_none(
+    disk: TaxDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with agency_scope(disk.agency_id), pytest.raises(Failure) as caught:
+        keep_backup(disk, b"content")
+    assert caught.value.code == Code.BACKUP_FAILED

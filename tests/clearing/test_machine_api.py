@@ -179,6 +179,26 @@ def test_no_clear_without_a_backup_made_after_the_last_read(
     assert machine.intend("clear").status_code == 200
 
 
+@pytest.mark.parametrize(
+    "said", [{"end": "failed", "code": "backup_failed"}, {"end": "done", "code": ""}]
+)
+def test_a_clear_that_the_bureau_was_not_told_of_waits_for_that_whatever_the_machine_says(
+    machine: PlayedMachine,
+    disk: TaxDisk,
+    start: StartBatch,
+    again: Again,
+    said: dict[str, str],
+) -> None:
+    machine.present(disk)
+    (run,) = start(disk)
+    machine.claim()
+    machine.keep(b"{}", machine.identified(disk), machine.read(REPORTED))
+    assert machine.intend("clear").status_code == 200
+    end, code = said["end"], said["code"]
+    assert machine.settle(end, machine.read(CLEARED), code=code).json()["state"] == "waiting"
+    assert (again(run).reason, again(run).next_try_at is None) == ("confirm", False)
+
+
 def test_a_disk_that_is_proven_cleared_is_never_written_again(
     machine: PlayedMachine, disk: TaxDisk, start: StartBatch
 ) -> None:
@@ -232,6 +252,36 @@ def test_permission_needs_the_right_disk_identified_under_this_claim(
     training = machine.intend("report", machine.identified(disk, training=True))
     assert training.json()["reason"] == "wrong_disk"
     assert machine.intend("report", machine.identified(disk)).status_code == 200
+
+
+def test_a_held_package_is_permitted_and_refused_like_a_report(
+    agency: Agency, machine: PlayedMachine, disk: TaxDisk, start: StartBatch, again: Again
+) -> None:
+    machine.present(disk)
+    (run,) = start(disk, intent="report")
+    machine.claim()
+    assert machine.intend("upload").json()["reason"] == "wrong_disk"
+    assert machine.intend("upload", machine.identified(disk)).status_code == 200
+    assert again(run).open_intent["stage"] == "upload"
+    with agency_scope(agency.pk):
+        allowed = AuditEntry.objects.get(action=Action.RUN_REPORT_ALLOWED)
+        assert (allowed.data["stage"], allowed.data["unit"]) == ("upload", "025")
+        run_cancel(run_id=run.pk, by="郑会计", now=NOW)
+    assert machine.intend("upload").json()["reason"] == "cancelled"
+
+
+def test_a_machine_that_vanishes_after_the_permission_to_send_leaves_the_run_unknown(
+    machine: PlayedMachine, disk: TaxDisk, start: StartBatch
+) -> None:
+    machine.present(disk)
+    start(disk)
+    machine.claim()
+    machine.intend("upload", machine.identified(disk), machine.read(REPORTED), machine.packaged())
+    assert machine.on_run("release").json()["state"] == "unknown"
+    order = machine.claim()
+    assert order is not None
+    # It is sent again as it is; nothing has to be made anew.
+    assert ([held["unit"] for held in order["held"]], order["report_open"]) == (["025"], None)
 
 
 def test_a_read_is_never_permitted_to_write(

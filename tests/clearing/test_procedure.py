@@ -300,6 +300,21 @@ class TestDoubt:
         assert disk.writes == ["clear 004 2026-10"]
         assert bureau.confirmed == set()
 
+    def test_no_backup_is_made_where_nothing_is_left_to_clear(
+        self, play: Play, disk: FakeDisk, bureau: FakeBureau, ledger: FakeLedger
+    ) -> None:
+        """Of the last type the answer is lost, the disk is cleared, and then no copy can be made of
+        it any more: the clear is confirmed all the same."""
+
+        def lost_and_unreadable() -> None:
+            disk.before["export"] = raising(Code.DEVICE_GARBLED)
+            raise Failure(Code.NO_ANSWER, outcome_unknown=True)
+
+        disk.after["clear"] = lost_and_unreadable
+        assert play() == Outcome(End.DONE)
+        assert bureau.confirmed == {"025 2026-10"}
+        assert ledger.log.count("backup 2026-10") == 1
+
     @staticmethod
     def reported_types(disk: FakeDisk, bureau: FakeBureau) -> None:
         disk.types, disk.reported = ("004", "007"), PERIOD
@@ -388,6 +403,59 @@ class TestResume:
         assert disk.writes == ["clear 025 2026-10"]
         answers = [data["answer"] for kind, data in ledger.facts if kind == FactKind.BUREAU]
         assert answers[0]["fphz"] == "as it was"
+
+    def test_a_held_package_is_sent_only_with_a_permission_of_its_own(
+        self, play: Play, disk: FakeDisk, bureau: FakeBureau, ledger: FakeLedger
+    ) -> None:
+        disk.reported = PERIOD
+        held = (Held("2026-10", "025", {"fphz": "as it was"}),)
+        assert play(held=held, intent="report") == Outcome(End.DONE)
+        assert ledger.log == ["read", "granted upload 025 2026-10", "read"]
+        assert bureau.calls == ["WLCB 025 2026-10"]
+
+    @pytest.mark.parametrize(
+        ("denial", "end"),
+        [
+            (Denial.CANCELLED, End.CANCELLED),
+            (Denial.LEASE_LOST, End.LOST),
+            (Denial.HELD, End.WAITING),
+            (Denial.BUREAU_PAUSED, End.WAITING),
+        ],
+    )
+    def test_a_held_package_that_may_not_be_sent_stays_here(
+        self,
+        play: Play,
+        disk: FakeDisk,
+        bureau: FakeBureau,
+        ledger: FakeLedger,
+        denial: Denial,
+        end: End,
+    ) -> None:
+        disk.reported = PERIOD
+        ledger.deny["upload"] = denial
+        assert play(held=(Held("2026-10", "025", {"fphz": "as it was"}),)).end == end
+        assert bureau.calls == []
+        # Nothing was asked of the bureau, so nothing is told of it.
+        assert "upload" not in ledger.stages()
+
+    def test_a_held_package_is_not_sent_in_quiet_hours(
+        self, play: Play, disk: FakeDisk, bureau: FakeBureau, ledger: FakeLedger
+    ) -> None:
+        disk.reported = PERIOD
+        held = (Held("2026-10", "025", {"fphz": "as it was"}),)
+        outcome = play(at=NOW.replace(hour=0, minute=2), held=held)
+        assert (outcome.end, outcome.reason) == (End.WAITING, "quiet")
+        assert bureau.calls == []
+        assert "upload" not in ledger.stages()
+
+    def test_an_upload_that_fails_is_settled_only_after_a_read(
+        self, play: Play, disk: FakeDisk, bureau: FakeBureau, ledger: FakeLedger
+    ) -> None:
+        disk.reported = PERIOD
+        bureau.refuse["WLCB"] = [Failure(Code.BUREAU_UNREACHABLE, outcome_unknown=True)]
+        outcome = play(held=(Held("2026-10", "025", {"fphz": "as it was"}),))
+        assert (outcome.end, outcome.reason) == (End.WAITING, "bureau")
+        assert ledger.log == ["read", "granted upload 025 2026-10", "read"]
 
     def test_an_open_report_intent_without_a_package_is_reported_again(
         self, play: Play, disk: FakeDisk
@@ -503,6 +571,65 @@ class TestAsked:
         expected = {"upload": True, "filing": True, "report": False, "backup": False}
         assert {name: asked[name] for name in expected} == expected
         assert asked["fetch"] == there
+
+
+class TestTheClockOfTheDisk:
+    """It dates what the disk writes; only another Beijing date than ours stops a step."""
+
+    @pytest.mark.parametrize("days", [-400, -1, 1])
+    def test_on_another_date_the_disk_is_read_but_not_reported(
+        self, play: Play, disk: FakeDisk, ledger: FakeLedger, days: int
+    ) -> None:
+        disk.clock = NOW + dt.timedelta(days=days)
+        outcome = play()
+        assert (outcome.end, outcome.code) == (End.FAILED, "device_clock_wrong")
+        assert outcome.detail == disk.clock.date().isoformat()
+        assert (disk.writes, ledger.log) == ([], ["read"])
+
+    @pytest.mark.parametrize("clock", [NOW.replace(hour=0, minute=1), NOW.replace(hour=23)])
+    def test_a_wrong_hour_of_the_right_date_stops_nothing(
+        self, play: Play, disk: FakeDisk, clock: dt.datetime
+    ) -> None:
+        disk.clock = clock
+        assert play() == Outcome(End.DONE)
+
+    def test_the_date_is_that_of_beijing_whatever_zone_it_is_told_in(
+        self, play: Play, disk: FakeDisk
+    ) -> None:
+        at = NOW.replace(hour=1)
+        disk.clock = at.astimezone(dt.UTC)
+        assert disk.clock.date() != at.date()
+        assert play(at=at) == Outcome(End.DONE)
+
+    def test_a_clear_that_puts_the_clock_right_is_not_stopped_by_it(
+        self, play: Play, disk: FakeDisk, bureau: FakeBureau
+    ) -> None:
+        disk.reported = PERIOD
+        disk.clock = NOW - dt.timedelta(days=1)
+        bureau.reported.add("025 2026-10")
+        outcome = play()
+        assert (outcome.code, disk.writes) == ("device_clock_wrong", [])
+        bureau.clock_data = "20261109101200"
+        assert play() == Outcome(End.DONE)
+        assert disk.writes == ["clear 025 2026-10"]
+
+    def test_a_package_that_is_held_goes_out_whatever_the_disk_s_clock_says(
+        self, play: Play, disk: FakeDisk, bureau: FakeBureau
+    ) -> None:
+        disk.reported = PERIOD
+        disk.clock = NOW - dt.timedelta(days=1)
+        held = (Held("2026-10", "025", {"fphz": "as it was"}),)
+        assert play(held=held, intent="report") == Outcome(End.DONE)
+        assert bureau.calls == ["WLCB 025 2026-10"]
+
+    def test_a_clock_that_is_over_midnight_a_little_before_ours_waits_for_ours(
+        self, play: Play, disk: FakeDisk
+    ) -> None:
+        at = NOW.replace(hour=23, minute=59, second=30)
+        disk.clock = at + dt.timedelta(minutes=1)
+        outcome = play(at=at)
+        assert (outcome.end, outcome.reason, outcome.retry_after) == (End.WAITING, "quiet", 330)
+        assert disk.writes == []
 
 
 @pytest.mark.parametrize("code", list(Code))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from clearing import procedure
 from clearing.stages import Denied
 from clearing.wire import Denial, End, FactKind, Limits, Outcome
 from clearing.worker.client import ServerClient, ServerError
@@ -21,8 +22,9 @@ from clearing.worker.steady import steady
 from clearing.worker.watch import Watch, WatchedDisk
 from devices.drivers.contract import Capabilities, ClearData, ReportPackage, Unit
 from devices.drivers.ic_card import IcCardDisk
-from devices.protocol.failures import Failure
+from devices.protocol.failures import Code, Failure
 from devices.protocol.month import Month
+from tests.clearing.fakes import FakeBureau, FakeDisk, FakeLedger, FixedClock, order
 from tests.clearing.worker.fake_server import TOKEN, Answer, Call, FakeServer
 from tests.clearing.worker.test_pins import DEVICE, an_order
 
@@ -113,6 +115,16 @@ def test_the_pin_s_generation_is_journaled_before_the_server_is_asked(
     assert server.of("intend")[0].body["rolls_pin"] is True
 
 
+def test_a_package_that_is_sent_again_rolls_no_pin(
+    ledger: ServerLedger, server: FakeServer, log: AttemptLog
+) -> None:
+    ledger.capabilities = Capabilities(rolls_pin=True)
+    ledger.intend("upload", UNIT, PERIOD)
+    body = server.of("intend")[0].body
+    assert (body["stage"], body["rolls_pin"], log.asked_roll) == ("upload", False, None)
+    assert ledger.in_doubt
+
+
 def test_a_denied_roll_is_not_told_as_one(ledger: ServerLedger, server: FakeServer) -> None:
     server.scripts["intend"] = lambda call: (409, {"granted": False, "reason": "pin_held"})
     ledger.capabilities = Capabilities(rolls_pin=True)
@@ -180,9 +192,9 @@ class Channel:
         pass
 
 
-def guarded(channel: Channel, grant: Grant, events: list[Any]) -> WatchedDisk:
+def guarded(channel: Channel, grant: Grant, events: list[Any], rest: float = 0.0) -> WatchedDisk:
     disk = IcCardDisk(channel, pins=None, host_now=lambda: dt.datetime.now(dt.UTC))
-    return WatchedDisk(disk, Watch(events.append), grant, Limits(call=10.0))
+    return WatchedDisk(disk, Watch(events.append), grant, Limits(call=10.0), rest=rest)
 
 
 def test_a_write_without_enough_permission_never_reaches_the_disk() -> None:
@@ -219,3 +231,55 @@ def test_every_call_is_announced_with_its_limit_and_ended() -> None:
         {"event": "call", "name": "disk.read_control", "limit": 10.0, "writes": False},
         {"event": "end", "name": "disk.read_control"},
     ]
+
+
+class Granting(FakeLedger):
+    """Its permissions are those of a real grant."""
+
+    def __init__(self, grant: Grant) -> None:
+        super().__init__()
+        self.grant = grant
+
+    def intend(self, stage: str, unit: Unit, period: Month) -> None:
+        super().intend(stage, unit, period)
+        self.grant.take(steady(), 60.0)
+
+
+def cleared_late(disk: FakeDisk, *, rest: float) -> tuple[Outcome, list[str]]:
+    """A clear whose answer never came, of a component that writes while we let it rest."""
+    grant, calls = Grant(), list[str]()
+
+    def heard(event: Mapping[str, Any]) -> None:
+        if event["event"] == "call":
+            calls.append(event["name"])
+        if event == {"event": "end", "name": "disk.rest"}:
+            disk.clear(Unit(("025",)), ClearData(UNIT, {"period": "2026-10"}))
+
+    def hangs() -> None:
+        disk.before.clear()
+        raise Failure(Code.NO_ANSWER, raw_code="Timeout", outcome_unknown=True)
+
+    disk.before["clear"] = hangs
+    outcome = procedure.run(
+        order(),
+        open_disk=lambda: WatchedDisk(disk, Watch(heard), grant, Limits(call=1.0), rest=rest),
+        bureau=FakeBureau(),
+        ledger=Granting(grant),
+        clock=FixedClock(),
+    )
+    return outcome, calls
+
+
+def test_a_component_that_did_not_answer_a_write_is_left_in_peace_before_it_is_read() -> None:
+    disk = FakeDisk()
+    outcome, calls = cleared_late(disk, rest=0.01)
+    assert outcome == Outcome(End.DONE)
+    assert disk.writes == ["report 025 2026-10", "clear 025 2026-10"]
+    at = calls.index("disk.rest")
+    assert calls[at - 1 : at + 2] == ["disk.clear", "disk.rest", "disk.close"]
+
+
+def test_a_card_s_reader_does_nothing_behind_our_back_and_is_read_at_once() -> None:
+    outcome, calls = cleared_late(FakeDisk(), rest=0.0)
+    assert outcome.code == Code.NO_ANSWER
+    assert "disk.rest" not in calls
