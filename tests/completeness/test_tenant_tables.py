@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from django.apps import apps
 from django.db import connection
 
 from agency import access
-from agency.tenancy import TenantForeignKey, TenantModel
+from agency.tenancy import READER_SQL, TenantForeignKey, TenantModel
+from deploy.embedded import EmbeddedPostgres
 
 # Tables without a policy, each with its reason.
 OPEN_TABLES = {
@@ -138,6 +140,27 @@ def test_a_tenant_model_points_at_other_tenant_tables_with_a_tenant_key_only() -
         and not isinstance(field, TenantForeignKey)
     ]
     assert wrong == []
+
+
+def test_an_update_opens_the_tables_of_before_to_the_reading_role(
+    postgres: EmbeddedPostgres, django_db_setup: None
+) -> None:
+    with psycopg.connect(postgres.superuser_url(), dbname="qingka") as conn:
+        conn.execute("SET LOCAL lock_timeout = '60s'")
+        conn.execute("ALTER POLICY tenant ON agency_company TO qingka_app")
+        conn.execute("REVOKE ALL ON agency_company, agency_bureau FROM qingka_reader")
+        conn.execute("REVOKE ALL ON FUNCTION current_agency() FROM qingka_reader")
+        conn.execute("SET LOCAL ROLE qingka_owner")
+        conn.execute(READER_SQL.encode())
+        conn.execute("SET LOCAL ROLE qingka_reader")
+        conn.execute("SELECT set_config('qingka.agency', '0', true)")
+        conn.execute("SELECT count(*) FROM agency_company, agency_bureau")
+        roles = conn.execute(
+            "SELECT roles::text[] FROM pg_policies"
+            " WHERE tablename = 'agency_company' AND policyname = 'tenant'"
+        ).fetchone()
+        assert roles == (["qingka_app", "qingka_reader"],)
+        conn.rollback()
 
 
 def test_the_module_of_rights_names_every_file_with_a_look_up() -> None:
