@@ -11,6 +11,11 @@ class Intent(models.TextChoices):
     REPORT = "report", _("抄报")
     REPORT_AND_CLEAR = "report_and_clear", _("抄报清卡")
 
+    def wider_than(self, other: str) -> bool:
+        """Whether this one asks for more than ``other``."""
+        order = list(Intent)
+        return order.index(self) > order.index(Intent(other))
+
 
 class PeriodState(models.TextChoices):
     """The state of a disk's period, derived from control data read back; nobody writes it.

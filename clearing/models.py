@@ -112,7 +112,9 @@ class Run(TenantModel):
     # Order of claims: smaller first (a walk-in goes before the rest); ``turn`` is fair per batch.
     priority = models.SmallIntegerField(default=10)
     turn = models.PositiveIntegerField(default=0)
+    # Tries in a row for one cause while the period got no further; ``retries_of`` names both.
     retries = models.PositiveSmallIntegerField(default=0)
+    retries_of = models.CharField(max_length=48, blank=True)
     # The newest attempt; its key is made by the client.
     attempt = TenantForeignKey(
         "clearing.Attempt", on_delete=models.PROTECT, related_name="+", null=True

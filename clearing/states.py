@@ -38,6 +38,9 @@ class Reason(models.TextChoices):
     HOLD = "hold", _("暂缓")
 
 
+# What ends these waits is not a time: a disk or a machine that comes, a person.
+WOKEN = frozenset({Reason.DISK, Reason.MACHINE, Reason.BY_HAND, Reason.HOLD})
+
 OPEN = frozenset({RunState.QUEUED, RunState.WAITING, RunState.CLAIMED, RunState.UNKNOWN})
 ENDED = frozenset(RunState) - OPEN
 # A batch ends when none of its runs is in these.

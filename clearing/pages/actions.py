@@ -89,12 +89,7 @@ def _act(request: HttpRequest, viewer: Viewer, view: Preview, period: Month) -> 
     if view.action in INTENTS or view.action == ActionKind.RETRY:
         return _start_batch(request, viewer, view)
     if view.action == ActionKind.CANCEL:
-        for run_id in view.targets:
-            services.run_cancel(run_id=run_id, by=viewer.name, now=now)
-        messages.success(
-            request,
-            _("已取消 %(n)s 次办理；正在写盘的会在下一步之前停下。") % {"n": len(view.targets)},
-        )
+        _cancel(request, viewer, view)
     elif view.action == ActionKind.HOLD:
         changed = services.hold(
             disk_ids=view.targets,
@@ -123,6 +118,25 @@ def _act(request: HttpRequest, viewer: Viewer, view: Preview, period: Month) -> 
         services.unmark_filed(company_ids=view.targets, period=str(period), by=viewer.name, now=now)
         messages.success(request, _("已撤销 %(n)s 户的申报标记。") % {"n": len(view.targets)})
     return None
+
+
+def _cancel(request: HttpRequest, viewer: Viewer, view: Preview) -> None:
+    """Cancel each run for itself: one that ended since it was asked for keeps none from it."""
+    ended = 0
+    # In one order, so that two who cancel at once never wait for each other.
+    for run_id in sorted(view.targets):
+        try:
+            services.run_cancel(run_id=run_id, by=viewer.name, now=clock.now())
+        except ServiceError:
+            ended += 1
+    if cancelled := len(view.targets) - ended:
+        messages.success(
+            request, _("已取消 %(n)s 次办理；正在写盘的会在下一步之前停下。") % {"n": cancelled}
+        )
+    if ended:
+        messages.warning(
+            request, _("%(n)s 次办理此前已结束或结果待核实，没有取消。") % {"n": ended}
+        )
 
 
 def _start_batch(request: HttpRequest, viewer: Viewer, view: Preview) -> int:

@@ -55,16 +55,27 @@ def right_for(action: ActionKind) -> Act:
 class Preview:
     """What an action would do. ``targets``: disk ids, company ids or run ids, as the action needs.
 
-    ``skipped``: reason → how many disks (companies, for one without a disk). ``warnings``: those
-    whose filing mark comes before their disks are reported."""
+    ``kinds``: what will be done → with how many disks. ``skipped``: reason → how many disks
+    (companies, for one without a disk). ``warnings``: those whose filing mark comes before their
+    disks are reported."""
 
     action: ActionKind
     companies: int = 0
     targets: list[int] = field(default_factory=list)
     joined: int = 0
     absent: int = 0
+    kinds: Counter[Intent] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def kind_counts(self) -> list[tuple[str, int]]:
+        return [(str(kind.label), self.kinds[kind]) for kind in Intent if self.kinds[kind]]
+
+    @property
+    def writes(self) -> bool:
+        """Whether any disk may be written."""
+        return bool(set(self.kinds) - {Intent.READ})
 
     @property
     def skipped_counts(self) -> list[tuple[str, int]]:
@@ -111,8 +122,17 @@ def _disks(result: Preview, row: Row, cause: str) -> None:
             result.skipped[reason] += 1
             continue
         result.targets.append(_target(result.action, line))
+        if (intent := _intent(result.action, line)) is not None:
+            result.kinds[intent] += 1
         if result.action in INTENTS and line.run is not None:
             result.joined += 1
+
+
+def _intent(action: ActionKind, line: DiskLine) -> Intent | None:
+    """What would be done with the disk; a retry does what failed, and no more."""
+    if action == ActionKind.RETRY:
+        return Intent(line.failed.intent) if line.failed is not None else None
+    return Intent(action.value) if action in INTENTS else None
 
 
 def _target(action: ActionKind, line: DiskLine) -> int:
@@ -136,11 +156,13 @@ def _skip_reason(action: ActionKind, line: DiskLine) -> str:
     if action == ActionKind.RETRY:
         if line.run is not None:
             return _("已在办理")
-        if line.held and line.failed is not None and line.failed.intent != Intent.READ:
-            return _("已暂缓办理")
-        return "" if line.failed is not None else _("没有未办成的办理")
+        if line.failed is None:
+            return _("没有未办成的办理")
+    intent = _intent(action, line)
+    if intent is None:
+        return ""
     return why_skipped(
-        Intent(action.value),
+        intent,
         Candidate(
             retired=line.retired,
             training=line.training,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from django.db import transaction
@@ -18,6 +18,7 @@ from clearing.choices import Intent, PeriodState
 from clearing.eligible import Candidate, why_skipped
 from clearing.models import Batch, BatchRun, DiskPeriod, Run
 from clearing.periods import current_period, period_row
+from clearing.selectors.presence import machine_off
 from clearing.selectors.stops import companies_held
 from clearing.services.moves import move
 from clearing.states import OPEN, Reason, RunState
@@ -53,23 +54,32 @@ def batch_start(
     ``now`` is domain time. Raises ServiceError when there is nothing to do."""
     if (again := _same_click(key)) is not None:
         return again
+    return _start(dict.fromkeys(disk_ids, Intent(intent)), key, started_by, now)
+
+
+def _start(
+    wanted: Mapping[int, Intent], key: str, started_by: str, now: dt.datetime
+) -> BatchStarted:
+    """One batch over disks, each with what is wanted of it."""
     disks = list(
         TaxDisk.objects.select_for_update(of=("self",))
         .select_related("company")
-        .filter(pk__in=set(disk_ids))
+        .filter(pk__in=wanted)
         .order_by("pk")
     )
     # The locks above let a double click through one after the other: look again.
     if (again := _same_click(key)) is not None:
         return again
     period = current_period(now)
-    plan = _plan(disks, Intent(intent), str(period))
+    plan = _plan(disks, wanted, str(period))
     if not plan.fresh and not plan.joined:
         raise ServiceError(_("所选客户没有可办理的税盘"))
     moment = real_now()
+    taken = [*(disk.pk for disk in plan.fresh), *(run.disk_id for run in plan.joined)]
     batch = Batch.objects.create(
         agency_id=disks[0].agency_id,
-        intent=intent,
+        # The widest of them stands for all.
+        intent=max((wanted[disk_id] for disk_id in taken), key=list(Intent).index),
         key=key,
         period=str(period),
         started_by=started_by,
@@ -79,23 +89,22 @@ def batch_start(
         Action.BATCH_STARTED,
         batch,
         data={
-            "intent": intent,
+            "intent": batch.intent,
             "period": str(period),
             "started": len(plan.fresh),
             "joined": len(plan.joined),
         },
     )
-    present = set(present_slots(moment).values_list("device_no", flat=True))
+    absent = _absent(plan.fresh, moment)
     for turn, disk in enumerate(plan.fresh):
-        here = disk.device_no in present
         run = Run.objects.create(
             agency_id=disk.agency_id,
             disk=disk,
             disk_period=period_row(disk, period),
             batch=batch,
-            intent=intent,
-            state=RunState.QUEUED if here else RunState.WAITING,
-            reason="" if here else Reason.DISK,
+            intent=wanted[disk.pk],
+            state=RunState.WAITING if disk.pk in absent else RunState.QUEUED,
+            reason=absent.get(disk.pk, ""),
             turn=turn,
             created_at=moment,
         )
@@ -104,13 +113,22 @@ def batch_start(
             Action.RUN_QUEUED,
             disk,
             company_id=disk.company_id,
-            data={"run": run.pk, "batch": batch.pk, "intent": intent},
+            data={"run": run.pk, "batch": batch.pk, "intent": run.intent},
         )
     for run in plan.joined:
-        _join(batch, run, intent)
+        _join(batch, run, wanted[run.disk_id], moment)
     bell.ring(batch.agency_id)
     bell.wake_sweeper(batch.agency_id)
     return BatchStarted(batch, len(plan.fresh), len(plan.joined), plan.skipped)
+
+
+def _absent(disks: list[TaxDisk], moment: dt.datetime) -> dict[int, Reason]:
+    """Those that are not here, and what each waits for."""
+    here = set(present_slots(moment).values_list("device_no", flat=True))
+    away = [disk.pk for disk in disks if disk.device_no not in here]
+    off = TaxDisk.objects.filter(machine_off(moment, "device_no"), pk__in=away)
+    machines = set(off.values_list("pk", flat=True))
+    return {pk: Reason.MACHINE if pk in machines else Reason.DISK for pk in away}
 
 
 @dataclass(slots=True)
@@ -120,11 +138,13 @@ class _Plan:
     skipped: list[tuple[int, str]] = field(default_factory=list)
 
 
-def _plan(disks: list[TaxDisk], intent: Intent, period: str) -> _Plan:
+def _plan(disks: list[TaxDisk], wanted: Mapping[int, Intent], period: str) -> _Plan:
     """Who is queued, who joins, who is skipped and why; the page asked the same rule before."""
     open_runs = {
         run.disk_id: run
-        for run in Run.objects.select_for_update().filter(disk__in=disks, state__in=OPEN)
+        for run in Run.objects.select_for_update()
+        .filter(disk__in=disks, state__in=OPEN)
+        .order_by("pk")
     }
     rows = {
         row.disk_id: row
@@ -137,7 +157,7 @@ def _plan(disks: list[TaxDisk], intent: Intent, period: str) -> _Plan:
     for disk in disks:
         row = rows.get(disk.pk)
         why = why_skipped(
-            intent,
+            wanted[disk.pk],
             Candidate(
                 retired=disk.retired_at is not None,
                 training=disk.training,
@@ -157,19 +177,28 @@ def _plan(disks: list[TaxDisk], intent: Intent, period: str) -> _Plan:
     return plan
 
 
-def _join(batch: Batch, run: Run, intent: str) -> None:
+def _join(batch: Batch, run: Run, intent: Intent, moment: dt.datetime) -> None:
     """Put an open run into the batch. A wider intent is taken over; what a machine has already
-    claimed goes back to the queue when its narrower order is done."""
+    claimed goes back to the queue when its narrower order is done.
+
+    The click takes a cancel back that no machine has followed yet, and then only what it asks for
+    is wanted. What waits for a person's work elsewhere is read again: the disk may prove it."""
     BatchRun.objects.create(agency_id=run.agency_id, batch=batch, run=run, joined=True)
-    wider = list(Intent).index(Intent(intent)) > list(Intent).index(Intent(run.intent))
-    if wider:
-        run.intent = intent
-        run.save(update_fields=["intent"])
+    taken_back = run.cancel_requested_by
+    if taken_back or intent.wider_than(run.intent):
+        run.intent, run.cancel_requested_by = intent, ""
+        run.save(update_fields=["intent", "cancel_requested_by"])
+    if run.state == RunState.WAITING and run.reason == Reason.BY_HAND:
+        move(run, RunState.QUEUED, now=moment)
     audit.record(
         Action.RUN_JOINED,
         run.disk,
         company_id=run.disk.company_id,
-        data={"run": run.pk, "batch": batch.pk},
+        data={
+            "run": run.pk,
+            "batch": batch.pk,
+            **({"cancel_taken_back": taken_back} if taken_back else {}),
+        },
     )
 
 
@@ -185,24 +214,18 @@ def _same_click(key: str) -> BatchStarted | None:
 def run_retry(
     *, run_ids: Iterable[int], key: str, started_by: str, now: dt.datetime
 ) -> BatchStarted:
-    """A new batch over the disks of failed runs, each with its own intent's widest.
+    """A new batch over the disks of failed runs, each with what its own newest one was to do.
 
     Raises ServiceError when none of them has failed."""
     if (again := _same_click(key)) is not None:
         return again
-    failed = list(Run.objects.filter(pk__in=set(run_ids), state=RunState.FAILED))
+    chosen = Run.objects.filter(pk__in=set(run_ids), state=RunState.FAILED).order_by("pk")
+    failed = {run.disk_id: run for run in chosen}
     if not failed:
         raise ServiceError(_("所选办理中没有未办成的，无需重试"))
-    order = list(Intent)
-    intent = max((Intent(run.intent) for run in failed), key=order.index)
-    started = batch_start(
-        disk_ids=[run.disk_id for run in failed],
-        intent=intent,
-        key=key,
-        started_by=started_by,
-        now=now,
-    )
-    for run in failed:
+    started = _start(_wanted_again(failed.values()), key, started_by, now)
+    skipped = {disk_id for disk_id, _why in started.skipped}
+    for run in (run for run in failed.values() if run.disk_id not in skipped):
         audit.record(
             Action.RUN_RETRIED,
             run.disk,
@@ -210,6 +233,11 @@ def run_retry(
             data={"run": run.pk, "code": run.code},
         )
     return started
+
+
+def _wanted_again(failed: Iterable[Run]) -> dict[int, Intent]:
+    """A retry does what failed, and no more."""
+    return {run.disk_id: Intent(run.intent) for run in failed}
 
 
 @transaction.atomic
@@ -260,7 +288,7 @@ def mark_filed(
     waiting = Run.objects.select_for_update().filter(
         disk__in=[row.disk_id for row in rows], state=RunState.WAITING, reason=Reason.FILING
     )
-    for run in waiting:
+    for run in waiting.order_by("pk"):
         move(run, RunState.QUEUED, now=real_now())
     if rows:
         bell.ring(rows[0].agency_id)
@@ -306,12 +334,14 @@ def enter_by_hand(*, disk_period_id: int, by: str, note: str, now: dt.datetime) 
     """人工登记: close a period that nothing can read. Never "cleared", and proven later if read.
 
     Raises ServiceError without a note, or where the disk itself can tell."""
-    row = DiskPeriod.objects.select_for_update().select_related("disk").get(pk=disk_period_id)
     if not note.strip():
         raise ServiceError(_("请写明依据"))
+    # Disk, run, period: the order in which whoever settles a run takes them.
+    disk = TaxDisk.objects.select_for_update(of=("self",)).get(periods=disk_period_id)
+    run = Run.objects.select_for_update().filter(disk=disk, state__in=OPEN).first()
+    row = DiskPeriod.objects.select_for_update().get(pk=disk_period_id)
     if row.state == PeriodState.CLEARED:
         raise ServiceError(_("已读盘确认清卡，无需人工登记"))
-    run = Run.objects.select_for_update().filter(disk=row.disk, state__in=OPEN).first()
     if run is not None and not (run.state == RunState.WAITING and run.reason == Reason.BY_HAND):
         raise ServiceError(_("此盘正在办理，请等办完或取消后再登记"))
     row.state = PeriodState.BY_HAND
@@ -321,7 +351,7 @@ def enter_by_hand(*, disk_period_id: int, by: str, note: str, now: dt.datetime) 
         bell.wake_sweeper(run.agency_id)
     audit.record(
         Action.PERIOD_BY_HAND,
-        row.disk,
-        company_id=row.disk.company_id,
+        disk,
+        company_id=disk.company_id,
         data={"period": row.period, "note": note.strip()[:200], "by": by},
     )

@@ -15,13 +15,13 @@ from agency import audit
 from agency.choices import Action
 from clearing import bell
 from clearing.choices import Intent, PeriodState
-from clearing.models import BureauPause, DiskPeriod, Run
+from clearing.models import Attempt, BureauPause, DiskPeriod, Run
 from clearing.periods import forget_unwritten
 from clearing.selectors.stops import address_of
 from clearing.services.facts import Fact, Held, take
 from clearing.services.grants import hold
 from clearing.services.moves import end_batches, move
-from clearing.states import Reason, RunState
+from clearing.states import WOKEN, Reason, RunState
 from clearing.wire import End, Outcome
 from devices.models import Machine
 from devices.protocol.catalogue.retries import CONFIRM, GIVEN_BACK, Patience, patience_of
@@ -77,7 +77,8 @@ def settle(
 
 
 def _settle_by(held: Held, outcome: Outcome, now: dt.datetime) -> None:
-    run = held.run
+    run, attempt = held.run, held.attempt
+    wanted, ordered = Intent(run.intent), Intent(attempt.intent)
     row = DiskPeriod.objects.select_for_update().get(pk=run.disk_period_id)
     forget_unwritten(row)
     if (
@@ -95,17 +96,21 @@ def _settle_by(held: Held, outcome: Outcome, now: dt.datetime) -> None:
         raw_text=outcome.raw_text,
         detail=outcome.detail,
     )
-    if outcome.end == End.DONE and not _proven(Intent(held.attempt.intent), row):
-        move(run, RunState.FAILED, now=now, code=_unproven(Intent(held.attempt.intent)))
-    elif outcome.end == End.DONE and run.intent != held.attempt.intent:
-        if _proven(Intent(run.intent), row):
+    done = outcome.end == End.DONE
+    if ordered.wider_than(wanted) or (
+        done and wanted.wider_than(ordered) and _proven(ordered, attempt, row)
+    ):
+        # A click widened it meanwhile; or the order was cancelled and less is wanted since.
+        if _proven(wanted, attempt, row):
             move(run, RunState.DONE, now=now)
-        else:  # a click widened it meanwhile
-            move(run, RunState.QUEUED, now=now)
-    elif outcome.end == End.UNKNOWN:
-        # The machine could not tell, but the server has a read since: nothing is in doubt.
-        if run.state != RunState.QUEUED:
-            _give_back(run, outcome.detail, now)
+        else:
+            _queue_again(run, now)
+    elif done and not _proven(ordered, attempt, row):
+        move(run, RunState.FAILED, now=now, code=_unproven(ordered))
+    elif outcome.end == End.UNKNOWN or (outcome.end == End.CANCELLED and not _cancelled(run)):
+        # The machine could not tell, but the server has a read since: nothing is in doubt. Or it
+        # stopped for a cancel that a new click has taken back.
+        _give_back(run, outcome.detail, now)
     elif outcome.end == End.WAITING:
         _wait(run, outcome, end_as, now)
     elif outcome.end == End.FAILED and not outcome.code:
@@ -114,17 +119,31 @@ def _settle_by(held: Held, outcome: Outcome, now: dt.datetime) -> None:
         end_as(_ENDS[outcome.end])
 
 
+def _cancelled(run: Run) -> bool:
+    """Whether somebody cancelled it while it was claimed: it neither waits nor queues again."""
+    return bool(run.cancel_requested_by)
+
+
+def _queue_again(run: Run, now: dt.datetime) -> None:
+    state = RunState.CANCELLED if _cancelled(run) else RunState.QUEUED
+    if run.state != state:
+        move(run, state, now=now)
+
+
 def _wait(run: Run, outcome: Outcome, end_as: Callable[..., None], now: dt.datetime) -> None:
+    if _cancelled(run):
+        move(run, RunState.CANCELLED, now=now)
+        return
     reason = Reason(outcome.reason)
     pause = _pause_of(run) if reason == Reason.BUREAU else None
     if pause is not None:  # not the run's own trouble: it is not counted
         end_as(RunState.WAITING, reason=reason, next_try_at=pause.next_probe_at)
         return
-    patience = _patience(reason, outcome.code)
-    if patience is None or outcome.retry_after is None:
+    patience = _patience(reason, outcome)
+    if patience is None:
         seconds = outcome.retry_after
     else:
-        run.retries += 1
+        _count(run, reason if reason == Reason.CONFIRM else outcome.code)
         if patience.exhausted(run.retries):
             end_as(RunState.FAILED)
             return
@@ -136,24 +155,35 @@ def _wait(run: Run, outcome: Outcome, end_as: Callable[..., None], now: dt.datet
     )
 
 
-def _patience(reason: Reason, code: str) -> Patience | None:
+def _count(run: Run, cause: str) -> None:
+    """Count a try. Another cause, or a period that got further, begins anew: waiting for a return
+    uses up nobody's patience with the bureau."""
+    state = DiskPeriod.objects.values_list("state", flat=True).get(pk=run.disk_period_id)
+    of = f"{cause}:{state}"
+    if run.retries_of != of:
+        run.retries_of, run.retries = of, 0
+    run.retries += 1
+
+
+def _patience(reason: Reason, outcome: Outcome) -> Patience | None:
     """The table of retries' word; None where the machine says how long (to the end of an hour that
-    allows no writing)."""
+    allows no writing) and where something else than time is the waker."""
+    if reason in WOKEN or (reason == Reason.QUIET and outcome.retry_after is not None):
+        return None
     if reason == Reason.CONFIRM:
         return CONFIRM
-    if reason == Reason.QUIET:
-        return None
-    known = Code(code) if code in set(Code) else Code.NO_ANSWER
-    return patience_of(known)
+    known = patience_of(Code(outcome.code)) if outcome.code in set(Code) else None
+    return known or patience_of(Code.NO_ANSWER)
 
 
 def _pause_of(run: Run) -> BureauPause | None:
     return BureauPause.objects.filter(address=address_of(run), opened_at__isnull=False).first()
 
 
-def _proven(intent: Intent, row: DiskPeriod) -> bool:
+def _proven(intent: Intent, attempt: Attempt, row: DiskPeriod) -> bool:
+    """Whether the disk itself says so. To read is only proven by a read of this attempt."""
     return {
-        Intent.READ: row.read_at is not None,
+        Intent.READ: attempt.last_read > 0,
         Intent.REPORT: row.state in {PeriodState.TO_CLEAR, PeriodState.CLEARED},
         Intent.REPORT_AND_CLEAR: row.state == PeriodState.CLEARED,
     }[intent]
@@ -215,14 +245,12 @@ def _give_back(run: Run, detail: str, now: dt.datetime) -> None:
     if run.open_intent is not None:
         move(run, RunState.UNKNOWN, now=now)
         return
-    if run.cancel_requested_by:
-        move(run, RunState.CANCELLED, now=now)
-        return
-    run.retries += 1
-    if GIVEN_BACK.exhausted(run.retries):
-        move(run, RunState.FAILED, now=now, code=Code.MACHINE_FAULT.value, detail=detail)
-    else:
-        move(run, RunState.QUEUED, now=now)
+    if run.state != RunState.QUEUED and not _cancelled(run):
+        _count(run, "given_back")
+        if GIVEN_BACK.exhausted(run.retries):
+            move(run, RunState.FAILED, now=now, code=Code.MACHINE_FAULT.value, detail=detail)
+            return
+    _queue_again(run, now)
 
 
 def _end_attempt(held: Held, how: str, now: dt.datetime) -> None:

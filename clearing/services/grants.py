@@ -160,6 +160,9 @@ def _denial(
     allowed = {Intent.REPORT: report, Intent.REPORT_AND_CLEAR: {*report, Stage.CLEAR}}
     if stage not in allowed.get(Intent(held.attempt.intent), set()) or not _right_disk(held):
         return Denial.WRONG_DISK
+    if stage not in allowed.get(Intent(held.run.intent), set()):
+        # The order was cancelled, and less is wanted since.
+        return Denial.CANCELLED
     if period_row(held.disk, period).state == PeriodState.CLEARED:
         return Denial.ALREADY_CLEARED
     if stage == Stage.CLEAR and not _backed_up(held):

@@ -66,6 +66,9 @@ def sweep(*, now: dt.datetime, real_now: dt.datetime, leases: bool) -> None:
     for run in locked_runs(over, state=RunState.WAITING):
         move(run, RunState.QUEUED, now=real_now, code=run.code)
     _disks_gone(real_now)
+    # Cancelled while a machine had it; the read that took its doubt away queued it.
+    for run in _locked_where(RunState.QUEUED, ~Q(cancel_requested_by="")):
+        move(run, RunState.CANCELLED, now=real_now)
     sweep_parked(now=real_now)
     _notice_unknown(real_now)
     note_ended_batches(now=real_now)

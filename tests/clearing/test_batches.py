@@ -105,6 +105,7 @@ def test_a_read_under_way_is_widened_and_goes_on_after_its_narrow_order(
 def test_a_disk_that_is_nowhere_waits_for_it_and_goes_on_when_seen(
     agency: Agency, machine: PlayedMachine, disk: TaxDisk, start: StartBatch, again: Again
 ) -> None:
+    machine.present()
     (run,) = start(disk)
     assert (run.state, run.reason) == (RunState.WAITING, Reason.DISK)
     assert machine.present(disk).json()["runnable"] == 1

@@ -242,7 +242,7 @@ def test_a_hold_outlives_the_disk_that_it_was_made_with(
         start(fresh)
     assert let_go(agency, fresh) == 1
     (run,) = start(fresh)
-    assert stands(agency, run) == ("waiting", "disk")
+    assert stands(agency, run) == ("waiting", "machine")  # none is on
 
 
 def test_a_permission_is_denied_to_a_held_clients_other_disk(

@@ -11,9 +11,9 @@ from agency.models import Agency
 from agency.scope import agency_scope
 from clearing.choices import PeriodState
 from clearing.models import DiskPeriod, Run
-from clearing.states import OPEN, RunState
+from clearing.states import OPEN, Reason, RunState
 from tests.clearing.machine import PERIOD
-from tests.reliability.truths import TrueDisk
+from tests.reliability.truths import TrueBureau, TrueDisk, TrueWishes
 
 
 class Promises(RuleBasedStateMachine):
@@ -21,6 +21,8 @@ class Promises(RuleBasedStateMachine):
 
     agency: Agency
     disks: Sequence[TrueDisk]
+    wishes: TrueWishes
+    truth: TrueBureau
 
     def _row(self, disk: TrueDisk) -> str:
         row = DiskPeriod.objects.filter(disk=disk.row, period=str(PERIOD)).first()
@@ -52,6 +54,23 @@ class Promises(RuleBasedStateMachine):
                 assert run.state != RunState.WAITING or run.reason
                 assert run.state != RunState.UNKNOWN or run.open_intent
                 assert run.state != RunState.CLAIMED or run.attempt is not None
+
+    @invariant()
+    def every_open_run_is_what_people_want(self) -> None:
+        with agency_scope(self.agency.pk):
+            for run in Run.objects.filter(state__in=OPEN):
+                assert run.intent == self.wishes.wanted[run.pk]
+                assert run.state != RunState.WAITING or run.pk not in self.wishes.cancelled
+
+    @invariant()
+    def every_waiting_run_has_a_waker(self) -> None:
+        """A time; or a disk or a machine that comes, a person, the end of a pause."""
+        woken = {Reason.DISK, Reason.MACHINE, Reason.BY_HAND, Reason.HOLD}
+        with agency_scope(self.agency.pk):
+            for run in Run.objects.filter(state=RunState.WAITING, next_try_at__isnull=True):
+                assert run.reason in woken or (
+                    run.reason == Reason.BUREAU and self.truth.paused != ""
+                )
 
     @invariant()
     def the_trail_is_whole(self) -> None:

@@ -34,13 +34,21 @@ from clearing.services import (
     run_retry,
 )
 from clearing.services.sweep import sweep
-from clearing.states import OPEN, RunState
+from clearing.states import OPEN, Reason, RunState
 from devices.choices import DiskKind
 from devices.services import disk_create
 from tests.clearing.machine import PERIOD, PlayedMachine
 from tests.conftest import NOW, fictional_tax_id
 from tests.reliability.kept import Promises
-from tests.reliability.truths import BY_HAND, BY_ITSELF, TrueBureau, TrueDisk, Worker
+from tests.reliability.truths import (
+    BY_HAND,
+    BY_ITSELF,
+    WAITS,
+    TrueBureau,
+    TrueDisk,
+    TrueWishes,
+    Worker,
+)
 
 ADDRESS = "http://model.test/"
 DISKS = 3
@@ -68,6 +76,7 @@ class Engine(Promises):
         self.workers: list[Worker] = []
         self.held: set[int] = set()
         self.truth = TrueBureau()
+        self.wishes = TrueWishes()
         self.plug(0, set(range(DISKS)))
         self.click(set(range(DISKS)), "report_and_clear")
 
@@ -110,6 +119,19 @@ class Engine(Promises):
                 assert all(
                     number in self.held or self._row(self.disks[number]) in done for number in which
                 )
+                return
+            self._wished(dict.fromkeys(which, intent))
+
+    def _wished(self, intents: dict[int, str]) -> None:
+        """A click was taken: of the disks that nobody keeps back, each open run has it in it."""
+        for number, intent in intents.items():
+            if number in self.held and intent != "read":
+                continue
+            run = Run.objects.filter(disk=self.disks[number].row, state__in=OPEN).first()
+            if run is not None:
+                # What waits for work elsewhere is looked at again.
+                assert run.reason != Reason.BY_HAND
+                self.wishes.clicked(run.pk, intent)
 
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
@@ -125,19 +147,23 @@ class Engine(Promises):
                 assert before == RunState.UNKNOWN or before not in OPEN
             else:
                 assert before in OPEN - {RunState.UNKNOWN}
+                self.wishes.cancelled.add(run.pk)
 
     @rule()
     def retry(self) -> None:
         with agency_scope(self.agency.pk):
             runs = list(Run.objects.values_list("pk", flat=True))
-            failed = Run.objects.filter(state=RunState.FAILED).exists()
+            failed = Run.objects.filter(state=RunState.FAILED).order_by("pk")
+            rows = [disk.row.pk for disk in self.disks]
+            wanted = {rows.index(run.disk_id): self.wishes.wanted[run.pk] for run in failed}
             before = Run.objects.count()
             try:
                 run_retry(run_ids=runs, key=str(uuid.uuid4()), started_by="会计", now=NOW)
             except ServiceError:
                 assert Run.objects.count() == before
             else:
-                assert failed
+                assert wanted
+                self._wished(wanted)
 
     @rule(which=st.sets(st.integers(0, DISKS - 1), min_size=1))
     def keep_back(self, which: set[int]) -> None:
@@ -242,6 +268,7 @@ class Engine(Promises):
         if worker.machine.intend(stage).status_code == 200:
             assert self.truth.permits(worker.run_id)
             assert self.disks.index(worker.disk) not in self.held
+            assert self.wishes.permit(worker.run_id, stage)
             # Only a living attempt may be permitted, and no second one for the same disk.
             assert worker.alive
             assert not any(w.granted and w.alive and w.disk is worker.disk for w in self.workers)
@@ -338,9 +365,12 @@ class Engine(Promises):
     @rule(
         data=st.data(),
         end=st.sampled_from(["done", "failed", "waiting", "cancelled", "unknown"]),
+        wait=st.sampled_from(WAITS),
         read_first=st.booleans(),
     )
-    def settle(self, data: st.DataObject, end: str, read_first: bool) -> None:
+    def settle(
+        self, data: st.DataObject, end: str, wait: tuple[str, str], read_first: bool
+    ) -> None:
         worker = self._draw(data)
         if worker is None:
             return
@@ -348,7 +378,7 @@ class Engine(Promises):
         facts = [machine.read(worker.disk.control())] if read_first else []
         more = {"code": "no_answer"} if end in {"failed", "unknown"} else {}
         if end == "waiting":
-            more = {"reason": "filing", "code": "not_filed"}
+            more = {"reason": wait[0], "code": wait[1]}
         machine.settle(end, *facts, **more)
         self._gone(worker)
 
@@ -392,6 +422,11 @@ class Engine(Promises):
                 real_now=dt.datetime.now(dt.UTC),
                 leases=leases,
             )
+            # Nobody goes on with what was cancelled, or waits for a hold that is over.
+            standing = Run.objects.filter(state__in=[RunState.QUEUED, RunState.WAITING])
+            assert not standing.filter(pk__in=self.wishes.cancelled).exists()
+            held = [self.disks[number].row.pk for number in self.held]
+            assert not standing.filter(reason=Reason.HOLD).exclude(disk__in=held).exists()
             if not self.truth.paused:
                 return
             row = BureauPause.objects.get(address=ADDRESS)

@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from agency.scope import agency_scope
+from clearing.choices import Intent
 from clearing.models import Hold, Run
+from clearing.services import run_cancel
 from devices.protocol.catalogue.retries import BUREAU_DOWN_LIMIT
 from tests.clearing.machine import REPORTED
 from tests.conftest import NOW
@@ -115,6 +117,34 @@ def _a_probe_at_every_round(engine: Engine, worker: Worker) -> None:
     engine.time_to_probe()
 
 
+def _wait_although_it_was_cancelled(engine: Engine, worker: Worker) -> None:
+    with agency_scope(engine.agency.pk):
+        run_cancel(run_id=worker.run_id, by="会计", now=NOW)
+    engine.wishes.cancelled.add(worker.run_id)
+    _end(engine, worker, "waiting", reason="filing", code="not_filed", retry_after=7200.0)
+
+
+def _retry_a_read(engine: Engine, worker: Worker) -> None:
+    """What failed last only read."""
+    _end(engine, worker, "failed", code="no_answer")
+    engine.click({engine.disks.index(worker.disk)}, "read")
+    while engine.workers[-1:] == [] or engine.workers[-1].disk is not worker.disk:
+        engine.claim(0)
+    _end(engine, engine.workers[-1], "failed", code="no_answer")
+    engine.retry()
+
+
+def _wait_for_no_time(engine: Engine, worker: Worker) -> None:
+    _end(engine, worker, "waiting", reason="retry", code="no_answer")
+
+
+def _end(engine: Engine, worker: Worker, end: str, **outcome: Any) -> None:
+    machine = worker.machine
+    machine.run_id, machine.attempt, machine.number = worker.run_id, worker.attempt, worker.number
+    assert machine.settle(end, **outcome).status_code == 200
+    engine._gone(worker)
+
+
 @pytest.mark.parametrize(
     ("place", "broken", "story"),
     [
@@ -132,7 +162,7 @@ def _a_probe_at_every_round(engine: Engine, worker: Worker) -> None:
         ),
         pytest.param(
             "clearing.services.ends._proven",
-            lambda intent, row: True,
+            lambda intent, attempt, row: True,
             _call_it_done,
             id="the proof",
         ),
@@ -166,6 +196,24 @@ def _a_probe_at_every_round(engine: Engine, worker: Worker) -> None:
             _a_probe_at_every_round,
             id="the one probe",
         ),
+        pytest.param(
+            "clearing.services.ends._cancelled",
+            lambda run: False,
+            _wait_although_it_was_cancelled,
+            id="the cancel",
+        ),
+        pytest.param(
+            "clearing.services.batches._wanted_again",
+            lambda failed: {run.disk_id: Intent.REPORT_AND_CLEAR for run in failed},
+            _retry_a_read,
+            id="the intent of a retry",
+        ),
+        pytest.param(
+            "clearing.services.ends._patience",
+            lambda reason, outcome: None,
+            _wait_for_no_time,
+            id="the waker",
+        ),
     ],
 )
 @pytest.mark.parametrize("planted", [False, True], ids=["whole", "broken"])
@@ -197,3 +245,5 @@ def _tell(engine: Engine, worker: Worker, story: Any) -> None:
     engine.what_is_called_done_is_so()
     engine.no_disk_is_cleared_twice_or_without_a_backup()
     engine.every_open_run_says_where_it_stands()
+    engine.every_open_run_is_what_people_want()
+    engine.every_waiting_run_has_a_waker()

@@ -1,4 +1,5 @@
-"""What is so in the state model, whatever anybody says: the disks, the bureau, who works.
+"""What is so in the state model, whatever anybody says: the disks, the bureau, who works, and what
+people want.
 
 Knows nothing of our tables and asks nobody.
 """
@@ -13,6 +14,19 @@ from devices.protocol.catalogue.retries import BUREAU_DOWN_LIMIT
 from tests.clearing.machine import CLEARED, REPORTED, TO_REPORT, PlayedMachine
 
 BY_HAND, BY_ITSELF = "by_hand", "own"
+#: What each intent may write; a wider one stands after a narrower.
+WRITES = {"read": set[str](), "report": {"report"}, "report_and_clear": {"report", "clear"}}
+#: What a worker may wait for, and with which code.
+WAITS = [
+    ("filing", "not_filed"),
+    ("by_hand", "not_supported"),
+    ("disk", "disk_absent"),
+    ("retry", "no_answer"),
+    ("window", "outside_window"),
+    ("quiet", "quiet_hours"),
+    ("confirm", "bureau_unreachable"),
+    ("bureau", "bureau_unreachable"),
+]
 
 
 @dataclass
@@ -76,3 +90,20 @@ class TrueBureau:
 
     def permits(self, run: int) -> bool:
         return not self.paused or run == self.probe
+
+
+@dataclass
+class TrueWishes:
+    """What people want of each run: the widest of their clicks since they cancelled it last."""
+
+    wanted: dict[int, str] = field(default_factory=dict)
+    cancelled: set[int] = field(default_factory=set)
+
+    def clicked(self, run: int, intent: str) -> None:
+        if run in self.cancelled or run not in self.wanted:
+            self.wanted[run] = intent
+        self.cancelled.discard(run)
+        self.wanted[run] = max(self.wanted[run], intent, key=list(WRITES).index)
+
+    def permit(self, run: int, stage: str) -> bool:
+        return run not in self.cancelled and stage in WRITES[self.wanted[run]]

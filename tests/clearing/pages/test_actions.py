@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from agency.choices import FilingFrequency
-from agency.models import Agency, Company
+from agency.choices import Action, FilingFrequency
+from agency.models import Agency, AuditEntry, Company
 from agency.scope import agency_scope
-from clearing.choices import PeriodState
+from clearing.choices import Intent, PeriodState
 from clearing.models import Batch, DiskPeriod, Run
+from clearing.selectors.confirmation import preview
 from clearing.states import Reason, RunState
 from tests.clearing import scenes
-from tests.conftest import MakeCompany, MakeDisk, Person
+from tests.conftest import NOW, MakeCompany, MakeDisk, Person
 
 Login = Callable[[Person], Client]
 ACTIONS = [
@@ -242,6 +243,61 @@ def test_cancel_ends_what_waits_and_never_what_is_unknown(
 
     with agency_scope(agency.pk):
         assert set(Run.objects.values_list("state", flat=True)) == {"cancelled", "unknown"}
+
+
+def test_a_run_that_ends_between_looking_and_cancelling_keeps_no_other_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+    login: Login,
+    agency: Agency,
+    supervisor: Person,
+    make_company: MakeCompany,
+    make_disk: MakeDisk,
+) -> None:
+    companies = [make_company() for _ in range(3)]
+    runs = [
+        scenes.run(make_disk(company), RunState.WAITING, reason=Reason.DISK)
+        for company in companies
+    ]
+    client = login(supervisor)
+    page = confirm(client, "cancel", *companies)
+
+    def look(*given: Any, **more: Any) -> Any:
+        seen = preview(*given, **more)
+        Run.objects.filter(pk=runs[1].pk).update(state=RunState.DONE, reason="", ended_at=NOW)
+        return seen
+
+    monkeypatch.setattr("clearing.pages.actions.preview", look)
+    after = start(client, page)
+
+    assert "已取消 2 次办理" in after
+    assert "1 次办理此前已结束或结果待核实，没有取消" in after
+    with agency_scope(agency.pk):
+        assert [Run.objects.get(pk=run.pk).state for run in runs] == [
+            "cancelled",
+            "done",
+            "cancelled",
+        ]
+        cancelled = AuditEntry.objects.filter(action=Action.RUN_CANCELLED)
+        assert {entry.data["run"] for entry in cancelled} == {runs[0].pk, runs[2].pk}
+
+
+def test_a_retry_says_what_it_does_with_each_disk(
+    login: Login, supervisor: Person, make_company: MakeCompany, make_disk: MakeDisk
+) -> None:
+    read, cleared = make_company(), make_company()
+    scenes.run(make_disk(read), RunState.FAILED, intent=Intent.READ, code="no_answer")
+    scenes.run(make_disk(cleared), RunState.FAILED, code="no_answer")
+    client = login(supervisor)
+
+    both = confirm(client, "retry", read, cleared)
+    only_read = confirm(client, "retry", read)
+
+    assert "各按原来的办理内容重试" in both
+    assert "读盘 <strong>1</strong>" in both
+    assert "抄报清卡 <strong>1</strong>" in both
+    assert "请勿拔盘" in both
+    assert "抄报清卡 <strong>" not in only_read
+    assert "请勿拔盘" not in only_read
 
 
 def test_a_confirmation_of_another_period_is_asked_again(

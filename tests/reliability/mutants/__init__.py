@@ -85,7 +85,7 @@ MUTANTS = {
                 "    if run.open_intent is not None:\n        # Something",
                 "    if False:\n        # Something",
             ),
-            (_ENDS, "not _proven(Intent(held.attempt.intent), row)", "False"),
+            (_ENDS, "not _proven(ordered, attempt, row)", "False"),
         ),
         ("baiwang/fresh/disk.clear.JKHC#1:error",),
     ),
