@@ -61,14 +61,16 @@ def sweep(*, now: dt.datetime, real_now: dt.datetime, leases: bool) -> None:
     if leases:
         for run in locked_runs(Q(lease_until__lt=real_now), state=RunState.CLAIMED):
             lease_over(run, real_now=real_now)
+    # Cancelled while a machine had it; a late read took its doubt away and queued it.
+    for run in locked_runs(
+        ~Q(cancel_requested_by=""), state__in=[RunState.QUEUED, RunState.WAITING]
+    ):
+        move(run, RunState.CANCELLED, now=real_now)
     _months_turned(now, real_now)
     over = Q(next_try_at__lte=real_now) & ~Q(reason=Reason.BUREAU)
     for run in locked_runs(over, state=RunState.WAITING):
         move(run, RunState.QUEUED, now=real_now, code=run.code)
     _disks_gone(real_now)
-    # Cancelled while a machine had it; the read that took its doubt away queued it.
-    for run in _locked_where(RunState.QUEUED, ~Q(cancel_requested_by="")):
-        move(run, RunState.CANCELLED, now=real_now)
     sweep_parked(now=real_now)
     _notice_unknown(real_now)
     note_ended_batches(now=real_now)
