@@ -53,7 +53,7 @@ def due(agency: Agency) -> None:
     past = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1)
     with agency_scope(agency.pk):
         Run.objects.filter(next_try_at__isnull=False).update(next_try_at=past)
-        sweep(agency_id=agency.pk, now=NOW, real_now=dt.datetime.now(dt.UTC), leases=False)
+        sweep(now=NOW, real_now=dt.datetime.now(dt.UTC), leases=False)
 
 
 # -- retry ----------------------------------------------------------------------------------------
