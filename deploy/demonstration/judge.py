@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,18 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """A permission to clear one unit of one period, as the trail has it."""
+    """A permission for one unit of one period, as the trail has it."""
 
+    period: str
+    unit: str
+    at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HandedIn:
+    """A report that the bureau was sent, as its own log has it: to the second."""
+
+    device_no: str
     period: str
     unit: str
     at: dt.datetime
@@ -79,7 +89,8 @@ class Claim:
     first backup was kept; ``unconfirmed``: periods whose clear the bureau has not confirmed;
     ``permitted``: how many PIN rolls were, ``packages_lost``: how many permitted reports brought no
     package, because machine or disk was gone before it was safe. ``window_seen``: the trail shows
-    that a machine found its own PIN window open. ``allowed``: the clears that were permitted.
+    that a machine found its own PIN window open. ``allowed``: the clears that were permitted,
+    ``reportable``: the reports, and the packages that might be sent again.
     ``unbacked``: those of them whose claim had kept no verified backup before, ``untold``: what
     happened without an entry in the trail, ``late``: what a claim was permitted that was over."""
 
@@ -98,6 +109,7 @@ class Claim:
     packages_lost: int = 0
     window_seen: bool = False
     allowed: Sequence[Allowed] = ()
+    reportable: Sequence[Allowed] = ()
     unbacked: Sequence[str] = ()
     untold: Sequence[str] = ()
     late: Sequence[str] = ()
@@ -146,6 +158,21 @@ def look(folder: Path, expected: Expected, *, clock_offset: float) -> dict[str, 
     return found
 
 
+def handed_in(log: Iterable[Mapping[str, Any]], *, clock_offset: float) -> list[HandedIn]:
+    """The reports in the bureau's log. ``clock_offset``: of the bureau's clock."""
+    ahead = dt.timedelta(seconds=clock_offset)
+    return [
+        HandedIn(
+            entry["device_no"],
+            entry["period"],
+            entry["unit"],
+            dt.datetime.fromisoformat(entry["at"]) - ahead,
+        )
+        for entry in log
+        if entry["op"] == "WLCB"
+    ]
+
+
 def judge(
     expected: Expected,
     sights: Mapping[str, Sight],
@@ -168,9 +195,11 @@ def examine(
     claims: Claims,
     *,
     disturbed: bool = False,
+    sent: Sequence[HandedIn] = (),
 ) -> list[Violation]:
     """Every violation. ``disturbed``: something was killed on the way, so a period may have been
-    declared again whose package was lost. Nothing excuses a second clear."""
+    declared again whose package was lost. Nothing excuses a second clear. ``sent``: every report at
+    the bureau, where it worked once on each request."""
     found: list[Violation] = []
     by_number = {claim.device_no: claim for claim in claims.disks}
     for disk in expected.disks:
@@ -185,6 +214,7 @@ def examine(
             said += _claim(disk, sight, claim, expected.period)
         if sight is not None and claim is not None:
             said += _permissions(disk, sight, claim)
+            said += _sent(claim, [each for each in sent if each.device_no == disk.device_no])
         who = f"{disk.company} {disk.device_no} [{disk.case}]"
         found += [Violation(disk.device_no, who, each) for each in said]
     for claim in by_number.values():
@@ -327,20 +357,39 @@ def _claim(disk: ExpectedDisk, sight: Sight, claim: Claim | None, period: str) -
 
 
 def _permissions(disk: ExpectedDisk, sight: Sight, claim: Claim) -> Iterator[str]:
-    """Every clear on the disk was permitted to us before, and every permission had its backup."""
-    for write in sight.log:
-        if write.command != writes_of(disk.kind)[1]:
-            continue
-        unit = str(write.facts.get("types", ""))
-        fitting = (a for a in claim.allowed if a.period == write.period and unit in {"", a.unit})
-        if not any(each.at <= write.at for each in fitting):
-            yield f"属期 {_at((write.period, unit))} 清卡前没有准予 (a clear without permission)"
+    """Every report and clear on the disk was permitted to us before, and every permission to clear
+    had its backup."""
+    report, clear = writes_of(disk.kind)
+    for command, verb, permissions in (
+        (report, "抄报前没有准予 (a report without permission)", claim.reportable),
+        (clear, "清卡前没有准予 (a clear without permission)", claim.allowed),
+    ):
+        for write in sight.log:
+            if write.command != command:
+                continue
+            unit = str(write.facts.get("types", ""))
+            fitting = (a for a in permissions if a.period == write.period and unit in {"", a.unit})
+            if not any(each.at <= write.at for each in fitting):
+                yield f"属期 {_at((write.period, unit))} {verb}"
     for each in claim.unbacked:
         yield f"{each} 准予清卡时本次领取尚无核验过的备份 (permitted without a backup of its claim)"
     for each in claim.late:
         yield f"{each} 准予给了已失效的领取 (permitted to a claim that was over)"
     for each in claim.untold:
         yield f"操作留痕缺少: {each} (missing in the trail)"
+
+
+def _sent(claim: Claim, sent: Sequence[HandedIn]) -> Iterator[str]:
+    """Every report that the bureau was sent had a permission of its own before it, one that was
+    sent again as well."""
+    seen: Counter[tuple[str, str]] = Counter()
+    for each in sorted(sent, key=lambda one: one.at):
+        at = (each.period, each.unit)
+        seen[at] += 1
+        until = each.at + dt.timedelta(seconds=1)
+        before = [p for p in claim.reportable if (p.period, p.unit) == at and p.at <= until]
+        if len(before) < seen[at]:
+            yield f"属期 {_at(at)} 报送前没有准予 (sent to the bureau without permission)"
 
 
 def _end(outcome: str, code: str) -> str:

@@ -151,11 +151,8 @@ def read_claims(agency: int | None = None) -> Claims:
                     permitted=reports[disk.pk] + clears[disk.pk],
                     packages_lost=max(0, reports[disk.pk] - packages[disk.pk]),
                     window_seen=windows[disk.pk] > 0,
-                    allowed=[
-                        Allowed(entry.data["period"], entry.data["unit"], entry.at)
-                        for entry in trail[disk.pk]
-                        if entry.action == Action.RUN_CLEAR_ALLOWED
-                    ],
+                    allowed=_allowed(Action.RUN_CLEAR_ALLOWED, trail[disk.pk]),
+                    reportable=_allowed(Action.RUN_REPORT_ALLOWED, trail[disk.pk]),
                     unbacked=list(_unbacked(disk, trail[disk.pk])),
                     late=list(_late(trail[disk.pk])),
                     untold=list(_untold(disk, trail[disk.pk])),
@@ -176,6 +173,14 @@ def _trail() -> dict[int | None, list[AuditEntry]]:
     for entry in AuditEntry.objects.filter(action__startswith="run.").order_by("sequence"):
         found[entry.object_id].append(entry)
     return found
+
+
+def _allowed(action: Action, trail: Sequence[AuditEntry]) -> list[Allowed]:
+    return [
+        Allowed(entry.data["period"], entry.data["unit"], entry.at)
+        for entry in trail
+        if entry.action == action
+    ]
 
 
 def _unbacked(disk: TaxDisk, trail: Sequence[AuditEntry]) -> Iterator[str]:

@@ -25,7 +25,9 @@ class Way(enum.StrEnum):
     LOST = "lost"  # it takes effect, and the answer is lost
     KILLED_BEFORE = "killed_before"  # SIGKILL of the process that makes it, before it
     KILLED_AFTER = "killed_after"  # the same once it took effect
-    HANG = "hang"  # it hangs until its time limit; what changes something has changed it
+    # It hangs until its time limit; what changes something has taken effect before that. A hang
+    # that takes effect only after its limit is none of these.
+    HANG = "hang"
     # The same two, with the whole worker of the reader machine.
     MACHINE_BEFORE = "machine_before"
     MACHINE_AFTER = "machine_after"

@@ -69,8 +69,8 @@ def run_round(root: Path, wanted: Sequence[Sequence[str]], options: argparse.Nam
 
 
 def _walk(stack: Stack, those: Sequence[Scenario], expected: Any, options: Any) -> None:
-    from clearing.bureau.standin import read_state
-    from deploy.demonstration.judge import examine, look
+    from clearing.bureau.standin import read_log, read_state
+    from deploy.demonstration.judge import examine, handed_in, look
     from deploy.demonstration.tables import read_all_claims
     from deploy.faultwalk import house
     from deploy.faultwalk.director import Director
@@ -96,7 +96,9 @@ def _walk(stack: Stack, those: Sequence[Scenario], expected: Any, options: Any) 
     sights = look(stack.places.disks, expected, clock_offset=stack.clock_offset)
     found: dict[str, list[str]] = defaultdict(list)
     bureau = read_state(stack.places.bureau)
-    for violation in examine(expected, sights, bureau, read_all_claims(), disturbed=True):
+    sent = handed_in(read_log(stack.places.bureau), clock_offset=stack.clock_offset)
+    claims = read_all_claims()
+    for violation in examine(expected, sights, bureau, claims, disturbed=True, sent=sent):
         found[violation.device_no].append(violation.text)
     for progress in ends:
         each = progress.scenario

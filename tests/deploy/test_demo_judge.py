@@ -23,6 +23,8 @@ from deploy.demonstration.judge import (
     Claim,
     Claims,
     Sight,
+    examine,
+    handed_in,
     judge,
     result,
     writes_of,
@@ -135,6 +137,7 @@ def _claim(disk: ExpectedDisk, period: str) -> Claim:
         cleared_by=cleared_by,
         backups=dict.fromkeys(disk.clears, START),
         allowed=[Allowed(period, unit, START) for period in disk.clears for unit in disk.units],
+        reportable=[Allowed(period, unit, START) for period in disk.reports for unit in disk.units],
     )
 
 
@@ -329,6 +332,37 @@ def test_a_clear_that_nobody_permitted_is_found(scene: Scene, case: str) -> None
     }
     scene.change(disk.device_no, allowed=allowed[case])
     only(scene.verdict(disturbed=True), disk.device_no, "without permission")
+
+
+def test_a_report_that_nobody_permitted_is_found(scene: Scene) -> None:
+    disk = scene.of_kind(BAIWANG, 2)
+    allowed = [Allowed(scene.expected.period, disk.units[0], START)]
+    scene.change(disk.device_no, reportable=allowed)
+    only(scene.verdict(disturbed=True), disk.device_no, "a report without permission")
+
+
+@pytest.mark.parametrize(("permitted", "times"), [(1, 1), (2, 2), (1, 2), (0, 1)])
+def test_a_package_needs_a_permission_each_time_that_it_is_sent(
+    scene: Scene, permitted: int, times: int
+) -> None:
+    disk = scene.of_kind(BAIWANG)
+    at, period, unit = START + dt.timedelta(hours=1), scene.expected.period, disk.units[0]
+    earlier = [Allowed(period, unit, START)] * permitted
+    later = Allowed(period, unit, START + dt.timedelta(days=1))
+    claim = replace(scene.claims[disk.device_no], reportable=[*earlier, later])
+    said = {"op": "WLCB", "device_no": disk.device_no, "period": period, "unit": unit}
+    log = [{**said, "at": (at + dt.timedelta(days=2)).isoformat()}] * times
+    sent = handed_in([{"op": "control"}, *log], clock_offset=2 * 86400.0)
+    found = examine(
+        scene.expected,
+        scene.sights,
+        scene.bureau,
+        Claims([*(scene.claims | {disk.device_no: claim}).values()]),
+        disturbed=True,
+        sent=sent,
+    )
+    missing = [each for each in found if "sent to the bureau without permission" in each.text]
+    assert len(missing) == max(0, times - permitted)
 
 
 def test_a_permission_without_a_backup_of_its_claim_is_found(scene: Scene) -> None:
