@@ -96,3 +96,13 @@ def test_the_other_agency_sees_none_of_it(login: Login, outsider: Person, entrie
 def test_an_odd_search_is_answered_all_the_same(login: Login, owner: Person, entries: None) -> None:
     for query in ("since=yesterday", "action=x", "page=999", "company=%25&person='"):
         assert login(owner).get(f"/audit?{query}").status_code == 200
+
+
+def test_the_system_is_named_once_and_in_the_language_of_the_page(
+    login: Login, agency: Agency, supervisor: Person
+) -> None:
+    client = login(supervisor)
+    client.cookies["language"] = "en"
+    page = client.get("/audit").content.decode()
+    assert "System" in page
+    assert "系统" not in page
