@@ -54,6 +54,8 @@ _BY_CHANCE = frozenset({"server.release"})
 _RECORDED = ("intend", "keep", "settle", "WLCB", "QLJSJGQR")
 _WRITTEN = ("SJCB", "JKHC", "VERIFY_FISCAL_PIN", "DECLARE_DUTY", "UPDATE_CONTROLS")
 _LASTING = frozenset((*_RECORDED, *_WRITTEN))
+#: The commands that clear a disk.
+_CLEARS = ("disk.clear.JKHC", "disk.clear.UPDATE_CONTROLS")
 
 
 def places_of(passed: Sequence[str], *, thorough: bool) -> Iterator[str]:
@@ -72,7 +74,7 @@ def places_of(passed: Sequence[str], *, thorough: bool) -> Iterator[str]:
 
 def all_faults(clean: Iterable[Result], *, thorough: bool) -> list[Wanted]:
     """Every place in every way; around what lasts, the whole worker is killed as well, and once
-    per kind at its claim."""
+    per kind at its claim. A clear is also cancelled by a person while it is under way."""
     found: list[Wanted] = []
     for result in clean:
         name, fresh = result["key"], result["key"].endswith("/fresh")
@@ -80,6 +82,8 @@ def all_faults(clean: Iterable[Result], *, thorough: bool) -> list[Wanted]:
             found += [(name, place, way) for way in FIVE]
             if fresh and place.partition("#")[0].rpartition(".")[2] in _LASTING:
                 found += [(name, place, way) for way in OF_MACHINE]
+            if fresh and place.partition("#")[0] in _CLEARS:
+                found.append((name, place, Way.CANCELLED))
         if fresh:
             found += [(name, f"{CLAIM}#1", way) for way in FIVE]
     return found
@@ -147,7 +151,7 @@ def _parse_key(text: str) -> Wanted:
     """``kind/path/place:way`` as a report writes it."""
     path, _, fault = text.rpartition("/")
     place, _, way = fault.rpartition(":")
-    if path not in {each.name for each in all_paths()} or way not in {*FIVE, *OF_MACHINE}:
+    if path not in {each.name for each in all_paths()} or way not in set(Way):
         raise argparse.ArgumentTypeError(f"{text}: kind/path/place:way")
     return path, place, way
 
@@ -188,8 +192,14 @@ def main(arguments: list[str] | None = None) -> int:
         faults = all_faults(results, thorough=options.thorough)
     if not options.only:
         places = {(name, place) for name, place, _ in faults}
-        more = len(faults) - len(places) * len(FIVE)
-        print(f"{len(places)} places × {len(FIVE)} ways, {more} with the whole worker", flush=True)
+        whole, cancelled = (
+            sum(way in ways for _, _, way in faults) for ways in (OF_MACHINE, {Way.CANCELLED})
+        )
+        print(
+            f"{len(places)} places × {len(FIVE)} ways, {whole} with the whole worker,"
+            f" {cancelled} cancelled by a person",
+            flush=True,
+        )
     if options.sample is not None:
         faults = random.Random(options.seed).sample(faults, min(options.sample, len(faults)))  # noqa: S311 - a draw of runs
         print(f"a sample of {len(faults)}, seed {options.seed}", flush=True)

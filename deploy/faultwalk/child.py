@@ -35,6 +35,8 @@ from devices.simulator.rack_client import RAW_CODE, RackChannel
 T = TypeVar("T")
 
 _FOR_EVER = 3600.0
+#: How long a person may take to cancel; a disk's own limit is shorter as a rule.
+_CANCEL_SECONDS = 60.0
 #: How long after a lease the server may need to take the run back.
 _SWEPT_SECONDS = 10.0
 
@@ -88,11 +90,20 @@ class Gates:
             case Way.STALLED:
                 _stall(self._worker, 2 * self._lease + _SWEPT_SECONDS)
                 return act()
+            case Way.CANCELLED:
+                act()
+                self._wait_for_cancel()
+                _kill(os.getpid())
             case Way.MACHINE_BEFORE:
                 _kill(self._worker)
             case Way.MACHINE_AFTER:
                 act()
                 _kill(self._worker)
+
+    def _wait_for_cancel(self) -> None:
+        until = time.monotonic() + _CANCEL_SECONDS
+        while not self._plan.cancelled and time.monotonic() < until:
+            time.sleep(0.05)
 
     # -- the ways out -------------------------------------------------------------------------
 

@@ -1,13 +1,15 @@
 """Drives the scenarios of one running stack to their ends, and plays the people in them.
 
 Starts a few on each machine at a time, starts machines again that were killed (as systemd would),
-files a return where a run waits for it, and has a person find out a PIN that is in doubt. It looks
-only at what the tables say; whether that is true is the judge's business. Bounded in everything.
+files a return where a run waits for it, and plays two more people: one cancels a run in the middle
+of its clear, one finds out a PIN that is in doubt. It looks only at what the tables say; whether
+that is true is the judge's business. Bounded in everything.
 To be used after ``django.setup()``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections import defaultdict, deque
@@ -15,15 +17,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from agency.clock import now
+from agency.errors import ServiceError
 from agency.models import Agency
 from agency.scope import agency_scope
 from clearing.bureau.standin import control
 from clearing.models import Run
-from clearing.services import batch_start, mark_filed, run_retry
+from clearing.services import batch_start, mark_filed, run_cancel, run_retry
 from clearing.states import ENDED, Reason, RunState
 from deploy.faultwalk.house import plans
 from deploy.faultwalk.paths import Scenario
-from deploy.faultwalk.plan import write_plan
+from deploy.faultwalk.plan import Way, mark_cancelled, struck, write_plan
 from deploy.faultwalk.spread import ALONE
 from deploy.stack import Stack
 from devices.models import TaxDisk
@@ -47,6 +50,7 @@ class Progress:
     started: float = 0.0
     ended: float = 0.0
     filed: bool = False
+    cancelled: bool = False
     pin_found_out: bool = False
     note: str = ""
 
@@ -114,12 +118,26 @@ class Director:
         )
         for run in newest if open_here else ():
             progress = open_here[run.disk.device_no or ""]
+            self._cancel_where_planned(run, progress)
             if time.monotonic() - progress.started > self.patience:
                 progress.note = f"没有办完 (not settled): {run.state} {run.reason} {run.code}"
             elif not self._is_over(run, progress):
                 continue
             progress.ended = time.monotonic()
             del open_here[run.disk.device_no or ""]
+
+    def _cancel_where_planned(self, run: Run, progress: Progress) -> None:
+        """A person cancels once the command is on its way; they are refused where the doubt about
+        it came first."""
+        each = progress.scenario
+        if progress.cancelled or each.fault is None or each.fault.way != Way.CANCELLED:
+            return
+        folder = plans(self.stack.places)
+        if struck(folder, each.device_no) == len(each.steps):
+            with contextlib.suppress(ServiceError):
+                run_cancel(run_id=run.pk, by=_BY, now=now())
+            mark_cancelled(folder, each.device_no)
+            progress.cancelled = True
 
     def _is_over(self, run: Run, progress: Progress) -> bool:
         if run.state == RunState.WAITING and run.reason == Reason.FILING:

@@ -33,6 +33,8 @@ class Way(enum.StrEnum):
     MACHINE_AFTER = "machine_after"
     # It stands still before the call until its lease is long over, and then goes on.
     STALLED = "stalled"
+    # A person cancels the run once the call took effect, and then its process is killed.
+    CANCELLED = "cancelled"
 
 
 #: Each of these at every place.
@@ -80,6 +82,11 @@ class Plan:
         left = self._steps[self._struck :]
         return left[0].place if left else ""
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether a person has cancelled its run."""
+        return _cancel_mark(self._folder, self._device_no).exists()
+
     def pass_by(self, name: str) -> Way | None:
         """A call is about to be made: trace it, and say what is to go wrong with it. Once for each
         step, however often it is asked and whoever is killed."""
@@ -114,6 +121,15 @@ def trace(folder: Path, device_no: str, step: int) -> list[str]:
 def struck(folder: Path, device_no: str) -> int:
     """How many steps of the plan have struck."""
     return len(_lines(folder / f"{device_no}.struck"))
+
+
+def mark_cancelled(folder: Path, device_no: str) -> None:
+    """Tell the process of a disk's run that a person has cancelled it."""
+    _cancel_mark(folder, device_no).touch()
+
+
+def _cancel_mark(folder: Path, device_no: str) -> Path:
+    return folder / f"{device_no}.cancelled"
 
 
 def _lines(path: Path) -> list[str]:

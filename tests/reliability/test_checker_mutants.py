@@ -6,21 +6,24 @@ is silent; with one switched off (here, never in the product) it reports the vio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agency import clock
+from agency.scope import agency_scope
 from agency.services import agency_create
 from clearing import procedure
 from clearing.models import Run
-from clearing.services import grants
-from clearing.services.claims import limits_now
-from clearing.services.facts import Held, take
+from clearing.services import grants, run_cancel
+from clearing.services.facts import Held
 from clearing.wire import FactKind
+from clearing.worker.client import ServerClient
 from clearing.worker.ledger import ServerLedger
+from clearing.worker.watch import WatchedDisk
 from deploy.demonstration.people import AGENCY
 from deploy.weather.verdict import Entry, too_late
 from devices.protocol.control import to_json
@@ -71,6 +74,29 @@ def another_machine_takes_over(one: OneDisk, monkeypatch: pytest.MonkeyPatch) ->
     one.work_to_the_end(1)
 
 
+class _Killed(BaseException):
+    """The process of the run is gone; nothing of it catches this."""
+
+
+def it_is_cancelled_and_killed_just_after_the_clear(
+    one: OneDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is cleared, and nobody has read it when the run is given back."""
+    clears = WatchedDisk.clear
+
+    def clear(self: WatchedDisk, *args: Any) -> None:
+        clears(self, *args)
+        with agency_scope(one.disk.agency_id):
+            run_cancel(run_id=Run.objects.get().pk, by="周负责", now=clock.now())
+        raise _Killed
+
+    one.plug_in(0)
+    with monkeypatch.context() as patch, pytest.raises(_Killed):
+        patch.setattr(WatchedDisk, "clear", clear)
+        one.work(0)
+    one.work_to_the_end()
+
+
 # -- the protections, switched off -----------------------------------------------------------------
 
 
@@ -89,12 +115,26 @@ def no_fence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grants, "lives", lambda held, now: True)
 
 
-def no_intent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server says yes and notes nothing."""
+def no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine asks nobody."""
 
-    def intend(*, machine: Any, run_id: int, attempt_key: Any, **rest: Any) -> grants.Grant:
-        take(grants.hold(machine, run_id, attempt_key), rest["facts"], now=rest["real_now"])
-        return grants.Grant(seconds=limits_now().grant)
+    def intend(
+        self: ServerClient, run_id: int, attempt: str, *, facts: Sequence[Any], **_: Any
+    ) -> float:
+        self.record(run_id, attempt, facts)
+        return 60.0
+
+    monkeypatch.setattr(ServerClient, "intend", intend)
+
+
+def no_intent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A permission is given and told of, but the run does not note what may now be written."""
+    permits = grants.intend
+
+    def intend(*, run_id: int, **rest: Any) -> grants.Grant:
+        grant = permits(run_id=run_id, **rest)
+        Run.objects.filter(pk=run_id).update(open_intent=None)
+        return grant
 
     monkeypatch.setattr(grants, "intend", intend)
 
@@ -141,14 +181,19 @@ Accident = Callable[[OneDisk, pytest.MonkeyPatch], None]
 
 _CASES: list[tuple[Callable[[pytest.MonkeyPatch], None], Accident, str]] = [
     (no_fence, another_machine_takes_over, "a late claim was given a permission"),
-    (no_intent, nothing_happens, "written without permission"),
+    (no_permission, nothing_happens, "written without permission"),
+    (
+        no_intent,
+        it_is_cancelled_and_killed_just_after_the_clear,
+        "the disk is cleared, the row says not",
+    ),
     (no_read_back, the_clear_command_is_lost, "a row says cleared, the disk does not"),
     (no_backup_rule, nothing_happens, "no backup before the clear"),
 ]
 
 
 @pytest.mark.parametrize(
-    "accident", [nothing_happens, the_clear_command_is_lost, another_machine_takes_over]
+    "accident", sorted({case[1] for case in _CASES}, key=lambda one: one.__name__)
 )
 def test_with_every_protection_in_place_the_checker_is_silent(
     one: OneDisk, monkeypatch: pytest.MonkeyPatch, accident: Accident

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from deploy.demonstration.child import ROOT
 from deploy.fault_walk import all_faults, mixed, places_of
-from deploy.faultwalk.plan import FIVE, Plan, Step, Way, struck, trace, write_plan
-from tests.reliability.mutants import MUTANTS, environment
+from deploy.faultwalk.plan import FIVE, Plan, Step, Way, mark_cancelled, struck, trace, write_plan
+from tests.reliability.mutants import MUTANTS, changed, environment
+from tests.reliability.mutants.walk import caught, walk
 
 #: One of each boundary: the card and its PIN, a component, the bureau, the server, the claim.
 SAMPLE = (
     "iccard/fresh/disk.clear.UPDATE_CONTROLS#1:killed_after",
+    "baiwang/fresh/disk.clear.JKHC#1:cancelled",
     "iccard/fresh/disk.report.VERIFY_FISCAL_PIN#1:lost",
     "iccard/unfiled/disk.report.DECLARE_DUTY#1:killed_after",
     "aisino/fresh/bureau.QLJSJGQR#1:lost",
@@ -27,32 +27,34 @@ SAMPLE = (
 )
 
 
-def walk(keys: tuple[str, ...], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    only = [word for key in keys for word in ("--only", key)]
-    return subprocess.run(
-        [sys.executable, "-m", "deploy.fault_walk", *only],
-        cwd=ROOT,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.mark.timeout(600)
 def test_a_fault_at_any_boundary_leaves_every_disk_right() -> None:
-    done = walk(SAMPLE, dict(os.environ))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "0 runs with violations" in done.stdout
+    assert walk(SAMPLE, dict(os.environ)) == {key: [] for key in SAMPLE}
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["backup"])
-def test_a_promise_that_is_switched_off_is_found_by_the_walk(name: str) -> None:
+def test_a_rule_that_is_switched_off_is_found_by_the_walk(name: str) -> None:
     """The others: ``python -m tests.reliability.mutants.walk``."""
-    done = walk(MUTANTS[name].places, environment(name))
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "no backup before the clear" in done.stdout
+    found = walk([MUTANTS[name].place], environment(name))
+    assert caught(name, found), found
+
+
+@pytest.mark.parametrize("name", sorted(MUTANTS))
+def test_every_mutant_fits_the_text_that_it_changes(name: str) -> None:
+    edits = MUTANTS[name].edits
+    for module in {module for module, _, _ in edits}:
+        spec = importlib.util.find_spec(module)
+        assert spec is not None and spec.origin is not None
+        text = Path(spec.origin).read_text(encoding="utf-8")
+        compile(changed(text, module, edits), spec.origin, "exec")
+
+
+def test_a_mutant_is_caught_by_its_own_violation_alone() -> None:
+    place, violation = MUTANTS["intent"].place, MUTANTS["intent"].violation
+    assert caught("intent", {place: ["other", f"... ({violation})"]})
+    assert not caught("intent", {place: ["没有办完 (not settled): claimed", "(outcome)"]})
+    assert not caught("intent", {place: [], "elsewhere": [violation]})
 
 
 def test_a_fault_strikes_once_whoever_asks_and_places_count_anew_after_it(tmp_path: Path) -> None:
@@ -63,6 +65,13 @@ def test_a_fault_strikes_once_whoever_asks_and_places_count_anew_after_it(tmp_pa
     assert [after.pass_by("bureau.WLCB") for _ in range(3)] == [None, Way.LOST, None]
     assert struck(tmp_path, "1") == 2
     assert trace(tmp_path, "1", 1) == ["bureau.WLCB#1", "bureau.WLCB#2"]
+
+
+def test_a_process_learns_that_its_run_is_cancelled(tmp_path: Path) -> None:
+    plan, other = Plan(tmp_path, "1"), Plan(tmp_path, "2")
+    assert not plan.cancelled
+    mark_cancelled(tmp_path, "1")
+    assert plan.cancelled and not other.cancelled
 
 
 def test_a_disk_without_a_plan_has_no_faults(tmp_path: Path) -> None:
@@ -84,6 +93,15 @@ def test_every_place_is_struck_in_every_way() -> None:
     result = {"key": "ukey/types", "places": ["server.settle#1", "bureau.QLJS#1"]}
     faults = all_faults([result], thorough=False)
     assert len(faults) == len(set(faults)) == 10
+
+
+def test_every_clear_is_cancelled_while_it_is_under_way_once_per_kind() -> None:
+    passed = ["disk.report.SJCB#1", "disk.clear.JKHC#1"]
+    fresh, other = ({"key": f"ukey/{path}", "places": passed} for path in ("fresh", "resumed"))
+    faults = all_faults([fresh, other], thorough=False)
+    assert [fault for fault in faults if fault[2] == Way.CANCELLED] == [
+        ("ukey/fresh", "disk.clear.JKHC#1", Way.CANCELLED)
+    ]
 
 
 def test_those_that_wait_are_spread_among_the_others_and_begin_before_the_end() -> None:

@@ -1,7 +1,9 @@
-"""Four promises, each switched off by changing the text of a module as it is imported.
+"""Five rules, each switched off alone by changing the text of a module as it is imported.
 
-Owns the table. Never part of the product: a process has a mutant only where ``path/`` stands on its
-PYTHONPATH and the variable names one. A text that is no longer there stops the import.
+Owns the table. A mutant is one rule and leaves every other in place; it is caught by the violation
+that belongs to it, and by no other. Never part of the product: a process has a mutant only where
+``path/`` stands on its PYTHONPATH and the variable names one. A text that does not stand in its
+module exactly once stops the import.
 """
 
 from __future__ import annotations
@@ -13,16 +15,18 @@ from pathlib import Path
 VARIABLE = "PLANTED_MUTANT"
 FOLDER = Path(__file__).with_name("path")
 
-_GRANTS, _ENDS = "clearing.services.grants", "clearing.services.ends"
+_GRANTS = "clearing.services.grants"
 _PROCEDURE, _LEDGER = "clearing.procedure", "clearing.worker.ledger"
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """``edits``: module, text, what stands there instead. ``places``: where the walk finds it."""
+    """``edits``: module, text, what stands there instead. ``place``: where the walk finds it;
+    ``violation``: what the judge says of it there."""
 
     edits: tuple[tuple[str, str, str], ...]
-    places: tuple[str, ...]
+    place: str
+    violation: str
 
 
 MUTANTS = {
@@ -36,58 +40,72 @@ MUTANTS = {
             ),
             (
                 _GRANTS,
-                "pk=run_id, state=RunState.CLAIMED, attempt=held.attempt,"
-                ' cancel_requested_by=""\n    ).update(',
-                'pk=run_id\n    ).update(state=RunState.CLAIMED, reason="", next_try_at=None, ',
+                "        pk=run_id, state=RunState.CLAIMED, attempt=held.attempt,"
+                ' cancel_requested_by=""\n    ).update(\n',
+                '        pk=run_id, cancel_requested_by=""\n    ).update(\n'
+                '        state=RunState.CLAIMED, reason="", next_try_at=None,\n',
             ),
         ),
-        ("baiwang/fresh/server.intend#2:stalled",),
+        "baiwang/fresh/server.intend#2:stalled",
+        "permitted to a claim that was over",
     ),
     # Nobody is asked before an irreversible step.
-    "intent": Mutant(
+    "permission": Mutant(
         (
             (
                 _LEDGER,
                 "            self._ask(stage, unit, period)\n",
-                "            self.grant.take(steady(), 60.0)\n",
+                "            self.grant.take(steady(), 60.0)\n            self.in_doubt = True\n",
             ),
         ),
-        ("baiwang/fresh/disk.clear.JKHC#1:killed_after",),
+        "baiwang/fresh/disk.clear.JKHC#1:killed_after",
+        "a clear without permission",
     ),
-    # What the disk was told counts for what it is.
+    # A permission is given and told of, but the run does not note what may now be written.
+    "intent": Mutant(
+        (
+            (
+                _GRANTS,
+                'open_intent={"stage": stage.value, "unit": unit, "period": str(period)},',
+                "",
+            ),
+        ),
+        "iccard/fresh/disk.clear.UPDATE_CONTROLS#1:cancelled",
+        "the disk is cleared, the row says not",
+    ),
+    # After a clear the machine notes what ought to be on the disk, whatever is.
     "read-back": Mutant(
         (
             (
                 _PROCEDURE,
-                "                self._see_lost(unit, period, lost)\n",
-                "                pass\n",
+                "            controls = self._read()\n            if there(controls):\n",
+                "            controls = self._read(believed=otherwise != Code.REPORT_NOT_SEEN)\n"
+                "            if there(controls):\n",
             ),
             (
                 _PROCEDURE,
-                "        controls = self._read_until(lambda read: is_cleared_all(read, period),"
-                " Code.CLEAR_NOT_SEEN)\n"
-                "        return controls, self._confirm_all(units, period)",
-                "        raise Believed",
+                "    def _read(self) -> dict[str, ControlData]:\n",
+                "    def _read(self, believed: bool = False) -> dict[str, ControlData]:\n",
             ),
             (
                 _PROCEDURE,
-                "    try:\n        return work.run()\n",
-                "    try:\n        return work.run()\n"
-                "    except Believed:\n        return Outcome(End.DONE)\n",
+                '                raise Failure(Code.DEVICE_GARBLED, detail="no invoice type")\n',
+                '                raise Failure(Code.DEVICE_GARBLED, detail="no invoice type")\n'
+                "            period = Month.parse(self.order.period)\n"
+                "            if believed and not is_cleared_all(controls, period):\n"
+                "                controls = {\n"
+                "                    kind: replace(\n"
+                "                        data,\n"
+                "                        period_start=period.plus(1).first,\n"
+                "                        period_end=period.plus(1).last,\n"
+                "                        issue_deadline=period.plus(2).first.replace(day=15),\n"
+                "                    )\n"
+                "                    for kind, data in controls.items()\n"
+                "                }\n",
             ),
-            (
-                _PROCEDURE,
-                "class Ledger(Protocol):",
-                "class Believed(Exception):\n    pass\n\n\nclass Ledger(Protocol):",
-            ),
-            (
-                _ENDS,
-                "    if run.open_intent is not None:\n        # Something",
-                "    if False:\n        # Something",
-            ),
-            (_ENDS, "not _proven(ordered, attempt, row)", "False"),
         ),
-        ("baiwang/fresh/disk.clear.JKHC#1:error",),
+        "iccard/fresh/disk.clear.UPDATE_CONTROLS#1:error",
+        "a row says cleared, the disk does not",
     ),
     # A clear needs no backup, and so nobody makes one.
     "backup": Mutant(
@@ -95,7 +113,8 @@ MUTANTS = {
             (_GRANTS, "stage == Stage.CLEAR and not _backed_up(held)", "False"),
             (_PROCEDURE, "        self._back_up(period)\n        for unit", "        for unit"),
         ),
-        ("baiwang/fresh/bureau.QLJS#1:lost",),
+        "baiwang/fresh/bureau.QLJS#1:lost",
+        "no backup before the clear",
     ),
 }
 
@@ -104,3 +123,13 @@ def environment(name: str) -> dict[str, str]:
     """Of a process that is to have this mutant, and of all that it starts."""
     paths = (str(FOLDER), str(FOLDER.parents[3]), os.environ.get("PYTHONPATH", ""))
     return {**os.environ, VARIABLE: name, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def changed(text: str, module: str, edits: tuple[tuple[str, str, str], ...]) -> str:
+    """The text of a module with its edits. Raises LookupError where one does not fit."""
+    for of, before, after in edits:
+        if of == module:
+            if text.count(before) != 1:
+                raise LookupError(f"{module} has {before!r} {text.count(before)} times")
+            text = text.replace(before, after)
+    return text

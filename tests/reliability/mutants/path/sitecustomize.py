@@ -21,12 +21,11 @@ class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> Any:
         """From the changed text, and never from or to a cache."""
         text = self.get_data(self.path).decode()
-        for module, before, after in self.edits:
-            if module == fullname:
-                if before not in text:
-                    print(f"mutant: {fullname} has no {before!r}", file=sys.stderr)
-                    os._exit(3)
-                text = text.replace(before, after)
+        try:
+            text = changed(text, fullname, self.edits)
+        except LookupError as error:
+            print(f"mutant: {error}", file=sys.stderr)
+            os._exit(3)
         return compile(text, self.path, "exec", dont_inherit=True)
 
 
@@ -49,6 +48,6 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 if name := os.environ.get("PLANTED_MUTANT"):
-    from tests.reliability.mutants import MUTANTS
+    from tests.reliability.mutants import MUTANTS, changed
 
     sys.meta_path.insert(0, _Finder(MUTANTS[name].edits))
