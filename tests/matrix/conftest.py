@@ -20,7 +20,7 @@ from agency import clock
 from deploy.embedded import EmbeddedValkey
 from tests.conftest import NOW
 from tests.matrix.asking import Asker
-from tests.matrix.rights import MACHINES, NOT_ALLOWED, OPERATORS, PEOPLE, Row, size
+from tests.matrix.rights import MACHINES, NOT_ALLOWED, OPERATORS, PEOPLE, Row, in_turn, size
 from tests.matrix.world import House, build
 
 LAYERS = ("agency", "devices", "clearing", "deploy")
@@ -51,13 +51,13 @@ class World:
         return next(who for who in self.askers if who.name == name and who.house is at)
 
     def asked_for(self, row: Row) -> list[Asker]:
-        """Who asks for an address. A method that is not allowed is refused before the object is
-        looked at: one agency's people are enough. Those for whom the operator's site does not exist
-        learn that first of all: there, two methods are enough."""
+        """Who asks for an address. Those for whom the operator's site does not exist learn that
+        first of all: one agency's people are enough there."""
         at_home = [who for who in self.askers if who.house is not self.away]
-        if row.for_operators:
-            return self.operators + (at_home if row.method in {"GET", "POST"} else [])
-        return at_home if row.right == NOT_ALLOWED else self.askers
+        here = self.operators + at_home if row.for_operators else at_home
+        if row.right == NOT_ALLOWED:
+            return in_turn(row, here)
+        return here if row.for_operators else self.askers
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

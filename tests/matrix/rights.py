@@ -11,7 +11,11 @@ object of the person's own agency:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 OPERATORS = ("operator", "visiting_operator")
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
@@ -223,27 +227,58 @@ NOT_ALLOWED = "not allowed"
 OPEN_RIGHTS = {"everybody", "join by a link"}
 
 
+_BY_NAME = {(row.route, row.method): row for row in ROWS}
+#: Methods in the order in which a view is likely to know them.
+_LIKELY = ("POST", "GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+#: How many ask with each further method that an address does not have.
+_IN_TURN = 3
+
+
+def rows_of(route: str) -> list[Row]:
+    """The address with every method; those that no line of the table has are ``not allowed``."""
+    of = next(row.of for row in ROWS if row.route == route)
+    return [_BY_NAME.get((route, name), Row(route, name, NOT_ALLOWED, of)) for name in METHODS]
+
+
+def methods_of(route: str) -> set[str]:
+    return {row.method for row in ROWS if row.route == route}
+
+
+def in_turn(row: Row, everyone: Sequence[T]) -> list[T]:
+    """Who of ``everyone`` asks with a method that the address does not have. One list of methods
+    refuses them all, whoever asks, and each refusal says that list: with the likeliest method
+    everybody asks, with the others a few each, so that everybody has asked with another one."""
+    missing = [name for name in _LIKELY if name not in methods_of(row.route)]
+    turn = missing.index(row.method)
+    if turn == 0:
+        return list(everyone)
+    first = (turn - 1) * _IN_TURN
+    return [everyone[(first + number) % len(everyone)] for number in range(_IN_TURN)]
+
+
+def is_compared(row: Row) -> bool:
+    """Whether a foreign object is asked for."""
+    return bool(row.of) and row.right != NOT_ALLOWED and row.route not in NO_COMPARISON
+
+
 def size() -> str:
     """How many questions the matrix asks; ``World.asked_for`` says who asks what."""
-    home = 1 + len(PEOPLE + MACHINES)
-    both, operators = 2 * home - 1, 2 * len(OPERATORS)
-    by_name = {(row.route, row.method): row for row in ROWS}
-    for_operators = {row.route for row in ROWS if row.for_operators}
-    routes = {row.route for row in ROWS}
+    outside = PEOPLE + MACHINES
+    home = ("nobody", *outside)
     questions = 0
-    for route in routes:
-        for method in METHODS:
-            row = by_name.get((route, method))
-            if route in for_operators:
-                askers = operators + (home if method in {"GET", "POST"} else 0)
-            else:
-                askers = both if row else home
-            compared = row and row.of and row.route not in NO_COMPARISON
-            objects = 0 if not compared else operators if route in for_operators else both
-            questions += askers + 2 * objects
+    for row in (row for route in {row.route for row in ROWS} for row in rows_of(route)):
+        here = (*OPERATORS, *OPERATORS, *home) if row.for_operators else home
+        if row.right == NOT_ALLOWED:
+            questions += len(in_turn(row, here))
+            continue
+        askers = here if row.for_operators else (*home, *outside)
+        questions += len(askers)
+        if is_compared(row):
+            those = OPERATORS * 2 if row.for_operators else askers
+            questions += sum(1 if answer_for(row, who) == "login" else 2 for who in those)
     return (
-        f"{len(routes)} addresses x {len(METHODS)} methods x {both + operators} askers:"
-        f" {questions} questions"
+        f"{len({row.route for row in ROWS})} addresses x {len(METHODS)} methods"
+        f" x {len(home + outside) + 2 * len(OPERATORS)} askers: {questions} questions"
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +28,6 @@ from agency.scope import agency_scope
 from tests.matrix.asking import SHOWN_AT_ONCE, Asker, Target, ask
 from tests.matrix.conftest import World
 from tests.matrix.rights import (
-    METHODS,
-    NO_COMPARISON,
     NOT_ALLOWED,
     OPEN_RIGHTS,
     OPERATORS,
@@ -36,6 +35,10 @@ from tests.matrix.rights import (
     ROWS,
     Row,
     answer_for,
+    is_compared,
+    methods_of,
+    rows_of,
+    size,
 )
 from tests.matrix.world import MISSING, House
 
@@ -51,12 +54,6 @@ def routes(patterns: list[URLPattern | URLResolver] | None = None) -> Iterator[s
         else:
             assert entry.name, f"{entry.pattern} has no name"
             yield entry.name
-
-
-def rows_of(route: str) -> list[Row]:
-    """The address with every method; those that no line of the table has are ``not allowed``."""
-    of = next(row.of for row in ROWS if row.route == route)
-    return [BY_NAME.get((route, method), Row(route, method, NOT_ALLOWED, of)) for method in METHODS]
 
 
 def test_every_address_has_a_row_and_every_row_an_address() -> None:
@@ -90,6 +87,8 @@ def asked(
         body = b"".join(iter(response)) + _said(response)
         assert "no-store" in response.headers["Cache-Control"], f"{who} {row}: may be kept"
         word = _word(row, response)
+        if word == "405":
+            assert _allowed(response) == methods_of(row.route) - {"OPTIONS"}, f"{who} {row}"
         if word in {"403", "404"} and chain is not None:
             # The cells before this one are undone, so that it is the first.
             assert _refusals(chain) == before + 1, f"{who}: refused without a trace"
@@ -124,6 +123,11 @@ def _word(row: Row, response: HttpResponseBase) -> str:
     if status == 200 and row.route not in SHOWN_AT_ONCE:
         return "form"
     return "ok" if status in {200, 302} else str(status)
+
+
+def _allowed(response: HttpResponseBase) -> set[str]:
+    """The methods that a refusal says the address has."""
+    return set(response.headers["Allow"].split(", ")) - {"OPTIONS"}
 
 
 def _said(response: HttpResponseBase) -> bytes:
@@ -164,20 +168,25 @@ def check(row: Row, who: Asker, world: World) -> Iterator[str]:
     if answer.word not in _expected(row, who):
         yield f"{who}, own: {answer.word}, not {_expected(row, who)}"
     yield from _leaks(row, who, other, answer)
-    if not row.of or row.right == NOT_ALLOWED or row.route in NO_COMPARISON:
+    if not _asks_for_others(row, who):
         return
-    if row.for_operators and who.name not in OPERATORS:
-        return
-    missing, foreign = (asked(row, who, Target(t, m)) for t, m in ((other, True), (other, False)))
+    foreign = asked(row, who, Target(other))
     may = _expected(row, who)
     allowed = may if may & {"login", "401"} else {"403", "404"} if "403" in may else {"404", "form"}
     if foreign.word not in allowed:
         yield f"{who}, foreign: {foreign.word}, not {allowed}"
-    if foreign != missing and "login" not in may:
+    yield from _leaks(row, who, other, foreign)
+    if "login" in may:
+        return
+    missing = asked(row, who, Target(other, missing=True))
+    if foreign != missing:
         yield f"{who}: a foreign object does not answer like a missing one:" + "".join(
             difflib.unified_diff(missing.body.splitlines(), foreign.body.splitlines(), n=0)
         )
-    yield from _leaks(row, who, other, foreign)
+
+
+def _asks_for_others(row: Row, who: Asker) -> bool:
+    return is_compared(row) and not (row.for_operators and who.name not in OPERATORS)
 
 
 def _leaks(row: Row, who: Asker, other: House, answer: Answer) -> Iterator[str]:
@@ -204,6 +213,27 @@ def test_everybody_gets_the_answer_of_the_table(route: str, world: World) -> Non
         for problem in check(row, who, world)
     ]
     assert wrong == []
+
+
+def test_as_many_questions_are_asked_as_are_said(world: World) -> None:
+    asked_in_all = sum(
+        1 + _asks_for_others(row, who) * (1 if "login" in _expected(row, who) else 2)
+        for route in {row.route for row in ROWS}
+        for row in rows_of(route)
+        for who in world.asked_for(row)
+    )
+    assert size().endswith(f": {asked_in_all} questions")
+
+
+def test_everybody_asks_each_address_with_every_kind_of_method(world: World) -> None:
+    """The likeliest of those that it has not, and another one of them."""
+    for route in {row.route for row in ROWS}:
+        refused = [row for row in rows_of(route) if row.right == NOT_ALLOWED]
+        times = Counter(who for row in refused for who in map(str, world.asked_for(row)))
+        most = max(refused, key=lambda row: len(world.asked_for(row)))
+        assert {str(who) for who in world.asked_for(most)} == set(times)
+        assert all(world.asked_for(row) for row in refused)
+        assert sum(count > 1 for count in times.values()) >= 3 * (len(refused) - 2), route
 
 
 def test_a_support_session_opens_no_page_of_the_agency_itself(world: World) -> None:
