@@ -6,7 +6,11 @@ In a private database of the bench's own: whole runs over the machine API and a 
 turn and turn about with and without the audit trail (its record made to do nothing), and with and
 without row-level security (switched off at the tables by the superuser; no switch of the product
 does that). Then entries per second of chains written by so many agencies at once, against as many
-writers of one chain.
+writers of one chain: once with commits that wait for the disk, as in production (the head of a
+chain is locked for so long), and once with such that do not.
+
+The writers are threads of one interpreter. What is measured is whether chains hinder each other;
+how many entries a server of many processes writes is not.
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ def database(folder: Path) -> Iterator[str]:
     """A migrated database and a broker, named in the environment; the superuser's address."""
     sockets = socket_folder(folder)
     with (
-        EmbeddedPostgres(folder / "pg", sockets, durable=False) as postgres,
+        EmbeddedPostgres(folder / "pg", sockets) as postgres,
         EmbeddedValkey(folder / "vk", sockets / "v", durable=False) as valkey,
     ):
         with psycopg.connect(postgres.superuser_url(), autocommit=True) as connection:
@@ -182,8 +186,9 @@ def ratio(
     return statistics.median(promised) / statistics.median(plain), statistics.median(plain)
 
 
-def entries_per_second(agencies: list[int], seconds: float) -> float:
-    """Entries that as many threads as ``agencies`` append, each to its agency's chain."""
+def entries_per_second(agencies: list[int], seconds: float, commits: str) -> float:
+    """Entries that as many threads as ``agencies`` append, each to its agency's chain; ``commits``:
+    the setting of the database that says whether they wait for the disk."""
     from django.db import connection
 
     from agency import audit
@@ -195,8 +200,8 @@ def entries_per_second(agencies: list[int], seconds: float) -> float:
     stop = threading.Event()
 
     def write(place: int) -> None:
-        with agency_scope(agencies[place]):
-            pass  # connects
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('synchronous_commit', %s, false)", [commits])
         barrier.wait()
         while not stop.is_set():
             with agency_scope(agencies[place]):
@@ -222,14 +227,18 @@ def chains(writers: list[int], seconds: float) -> None:
     from agency.services import agency_create
 
     agencies = [agency_create(name=f"链{n}", practice=True).pk for n in range(max(writers))]
-    alone = entries_per_second(agencies[:1], seconds)
-    for count in writers:
-        apart = entries_per_second(agencies[:count], seconds)
-        shared = entries_per_second([agencies[0]] * count, seconds)
-        print(
-            f"{count} agencies at once: {apart / alone:.2f} of one's entries per second,"
-            f" {apart / shared:.2f} of as many writers of one chain"
-        )
+    for commits, named in (("on", "commits wait for the disk"), ("off", "commits do not wait")):
+        alone = entries_per_second(agencies[:1], seconds, commits)
+        for count in writers:
+            apart = entries_per_second(agencies[:count], seconds, commits)
+            shared = entries_per_second([agencies[0]] * count, seconds, commits)
+            print(
+                f"{count} agencies at once, {named}: {apart / alone:.2f} of one's entries per"
+                f" second, {apart / shared:.2f} of as many writers of one chain"
+            )
+    print(
+        "(threads of one interpreter: whether chains hinder each other, not what a server can do)"
+    )
     for agency in agencies:
         with agency_scope(agency):
             if (bad := audit.first_bad_sequence()) is not None:

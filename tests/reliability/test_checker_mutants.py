@@ -192,9 +192,7 @@ _CASES: list[tuple[Callable[[pytest.MonkeyPatch], None], Accident, str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    "accident", sorted({case[1] for case in _CASES}, key=lambda one: one.__name__)
-)
+@pytest.mark.parametrize("accident", list(dict.fromkeys(case[1] for case in _CASES)))
 def test_with_every_protection_in_place_the_checker_is_silent(
     one: OneDisk, monkeypatch: pytest.MonkeyPatch, accident: Accident
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,34 @@ SAMPLE = (
 )
 
 
+#: Places that every fresh month of a kind has, besides those of the kind itself.
+COMMON = (
+    *("bureau.WLCB#1", "bureau.QLJS#1", "bureau.QLJSJGQR#1"),
+    *("server.intend#1", "server.intend#2", "server.keep#1", "server.settle#1"),
+)
+CARD = ("disk.report.DECLARE_DUTY#1", "disk.clear.UPDATE_CONTROLS#1")
+COMPONENT = ("disk.report.SJCB#1", "disk.clear.JKHC#1")
+#: Those that a run gets over at once; a hang waits for its limit.
+QUICK = (Way.ERROR, Way.LOST, Way.KILLED_BEFORE, Way.KILLED_AFTER)
+
+
+def drawn(seed: int) -> list[str]:
+    """Four more, one per kind of disk."""
+    draw = random.Random(seed)
+    own = {"iccard": CARD, "baiwang": COMPONENT, "aisino": COMPONENT, "ukey": COMPONENT}
+    return [
+        f"{kind}/fresh/{draw.choice((*COMMON, *places))}:{draw.choice(QUICK)}"
+        for kind, places in own.items()
+    ]
+
+
 @pytest.mark.timeout(600)
 def test_a_fault_at_any_boundary_leaves_every_disk_right() -> None:
-    assert walk(SAMPLE, dict(os.environ)) == {key: [] for key in SAMPLE}
+    """Those of the sample, and some drawn anew each time: ``QINGKA_WALK_SEED`` draws them again."""
+    seed = int(os.environ.get("QINGKA_WALK_SEED") or random.SystemRandom().randrange(10**6))
+    keys = [*SAMPLE, *(key for key in drawn(seed) if key not in SAMPLE)]
+    print(f"QINGKA_WALK_SEED={seed}", *keys[len(SAMPLE) :], sep="\n  ")
+    assert walk(keys, dict(os.environ)) == {key: [] for key in keys}, f"seed {seed}"
 
 
 @pytest.mark.timeout(600)
