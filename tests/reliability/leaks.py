@@ -9,6 +9,7 @@ import base64
 import html
 import json
 import os
+import re
 import threading
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from urllib.parse import quote
 import redis
 
 Secret = str | bytes
+_SHORTEST = 256
+_PADDING = re.compile(rb"\0{%d,}" % _SHORTEST)
 
 
 def forms(secret: Secret) -> set[bytes]:
@@ -61,7 +64,8 @@ class Searcher:
         for path in sorted(root.absolute().rglob("*")):
             if path.is_symlink() or not path.is_file() or kept & {path, *path.parents}:
                 continue
-            for name in self.found(path.read_bytes()):
+            # Files of a database are padded with zeros, and no form has many in a row.
+            for name in self.found(_PADDING.sub(bytes(_SHORTEST), path.read_bytes())):
                 yield str(path.relative_to(root.absolute())), name
 
 

@@ -98,7 +98,7 @@ def no_forged_lines(lived: MarkedMonth) -> None:
 
 
 @pytest.mark.parametrize("form", sorted(forms(MARKERS["own password"])))
-@pytest.mark.parametrize("before", [b"", b"x" * 4096])
+@pytest.mark.parametrize("before", [b"", b"x" * 4096, bytes(4096)])
 def test_the_search_finds_a_planted_password(tmp_path: Path, form: bytes, before: bytes) -> None:
     searcher = Searcher({"own": MARKERS["own password"], "other": "never there"})
     planted = tmp_path / "pg" / "pg_wal" / "000000010000000000000001"
