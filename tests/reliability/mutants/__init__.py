@@ -1,4 +1,4 @@
-"""Five rules, each switched off alone by changing the text of a module as it is imported.
+"""Six rules, each switched off alone by changing the text of a module as it is imported.
 
 Owns the table. A mutant is one rule and leaves every other in place; it is caught by the violation
 that belongs to it, and by no other. Never part of the product: a process has a mutant only where
@@ -115,6 +115,18 @@ MUTANTS = {
         ),
         "baiwang/fresh/bureau.QLJS#1:lost",
         "no backup before the clear",
+    ),
+    # A package that is held goes out again without a question.
+    "hand-in": Mutant(
+        (
+            (
+                _PROCEDURE,
+                '            self._permitted("upload", unit, period, by_its_clock=False)\n',
+                "",
+            ),
+        ),
+        "iccard/resumed/bureau.WLCB#1:lost",
+        "sent to the bureau without permission",
     ),
 }
 
