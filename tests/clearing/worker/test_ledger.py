@@ -13,12 +13,15 @@ import pytest
 from clearing import procedure
 from clearing.stages import Denied
 from clearing.wire import Denial, End, FactKind, Limits, Outcome
+from clearing.worker import child
 from clearing.worker.client import ServerClient, ServerError
 from clearing.worker.gate import Gate
 from clearing.worker.grant import Grant
+from clearing.worker.hardware import Component, Hardware
 from clearing.worker.journal import AttemptLog, Journal
 from clearing.worker.ledger import ServerLedger
 from clearing.worker.steady import steady
+from clearing.worker.task import Task
 from clearing.worker.watch import Watch, WatchedDisk
 from devices.drivers.contract import Capabilities, ClearData, ReportPackage, Unit
 from devices.drivers.ic_card import IcCardDisk
@@ -283,3 +286,23 @@ def test_a_card_s_reader_does_nothing_behind_our_back_and_is_read_at_once() -> N
     outcome, calls = cleared_late(FakeDisk(), rest=0.0)
     assert outcome.code == Code.NO_ANSWER
     assert "disk.rest" not in calls
+
+
+@pytest.mark.parametrize("behind", [True, False], ids=["component", "reader"])
+def test_the_child_lets_what_is_behind_a_component_rest_for_the_time_of_a_call(
+    ledger: ServerLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: bool
+) -> None:
+    def hangs() -> None:
+        raise Failure(Code.NO_ANSWER, raw_code="Timeout", outcome_unknown=True)
+
+    disk, events = FakeDisk(before={"report": hangs}), list[Mapping[str, Any]]()
+    monkeypatch.setattr(child, "open_disk", lambda hardware, wanted: disk)
+    given = order(kind="baiwang", bureau_url="http://127.0.0.1:1/", limits=Limits(call=0.2))
+    component = Component(given.slot, "baiwang", "http://127.0.0.1:1")
+    hardware = Hardware(components=(component,) if behind else ())
+    task = Task(given, "", TOKEN, tmp_path, hardware, None, steady(), 0)
+    assert child._work(task, ledger, Watch(events.append), events.append).code == Code.NO_ANSWER
+    limits = [
+        each["limit"] for each in events if each.get("name") == "disk.rest" and "limit" in each
+    ]
+    assert limits == ([0.2] if behind else [])
