@@ -66,7 +66,8 @@ def test_a_rolled_machine_begins_nothing_until_it_is_enrolled_again_and_then_goe
         assert EnrolmentCode.objects.filter(pk=code.row.pk).exists()
         enrolled = machine_enrol(code_id=code.row.pk, host="pc", version="t", now=now())
         desk.machine = Machine.objects.get(pk=desk.machine.pk)
-    desk.token, desk.broker = enrolled.token, broker_grant(desk.machine)
+    with agency_scope(desk.agency.pk):
+        desk.token, desk.broker = enrolled.token, broker_grant(desk.machine)
     desk.start_machine()
     assert desk.wait_for(run, "done", "failed").state == "done"
     assert reported(desk)
