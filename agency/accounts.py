@@ -32,6 +32,8 @@ from agency.throttle import address_of
 
 _WRONG = _("账号或口令不对。请核对后再试；忘记口令请联系本机构负责人。")
 PROOF_CONTEXT = "second_factor"
+#: The token of an invitation that is to be accepted after signing in: in no address of the way.
+SESSION_INVITATION = "invitation"
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
@@ -47,6 +49,10 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     }
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
+        return False
+
+    def is_ajax(self, request: HttpRequest) -> bool:
+        """Every answer is a page: allauth's answers for programs repeat what was typed."""
         return False
 
     def get_client_ip(self, request: HttpRequest) -> str:
@@ -77,6 +83,9 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         return super().post_login(request, user, **kwargs)
 
     def get_login_redirect_url(self, request: HttpRequest) -> str:
+        invitation = request.session.pop(SESSION_INVITATION, None)
+        if invitation is not None:
+            return reverse("invitation", args=[invitation])
         if isinstance(request.user, User) and is_operator(request.user):
             return reverse("operator:index")
         return str(super().get_login_redirect_url(request))

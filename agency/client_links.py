@@ -58,11 +58,17 @@ def link_revoke(*, link: ClientLink, now: dt.datetime) -> None:
         audit.record(Action.CLIENT_LINK_REVOKED, link.membership, company_id=_company(link))
 
 
+def open_link(link_id: int) -> ClientLink | None:
+    """The link while it opens; nothing is noted."""
+    links = ClientLink.objects.select_related("membership__user")
+    return links.filter(pk=link_id, revoked_at=None, membership__active=True).first()
+
+
 @transaction.atomic
 def link_use(*, link_id: int, now: dt.datetime) -> Membership | None:
     """The person behind the link, or None when it is revoked; each use stands in the trail."""
-    link = ClientLink.objects.select_related("membership__user").filter(pk=link_id).first()
-    if link is None or not link.membership.active:
+    link = open_link(link_id)
+    if link is None:
         return None
     if ClientLink.objects.filter(pk=link_id, revoked_at=None).update(used_at=now) != 1:
         return None

@@ -1,7 +1,7 @@
 """Runs each view inside its agency's scope: people by session, machines by token, the platform's
 operator inside the platform's own.
 
-A view's failure rolls back what it did; a refusal (403, 404) is recorded afterwards, in a
+A view's failure rolls back what it did; a refusal (403, 404, 429) is recorded afterwards, in a
 transaction of its own, in the chain of the actor's agency.
 """
 
@@ -26,7 +26,7 @@ from agency.choices import Act, Action, ActorKind, Role
 from agency.clock import now
 from agency.models import PLATFORM, Agency, Membership, User
 from agency.scope import agency_scope
-from agency.second_factor import has_second_factor, lacks_second_factor
+from agency.second_factor import demanded, step_before
 from agency.throttle import address_of
 
 SESSION_AGENCY = "agency"
@@ -34,7 +34,7 @@ OPERATOR_SITE = "operator"
 MACHINE_SCHEME = "Machine "
 
 
-# What a person may open in an agency that demands a second factor they have not set up yet.
+# What a person may open who has to set up a second factor, or to show it, first.
 WITHOUT_SECOND_FACTOR = frozenset(
     {
         "account_reauthenticate",
@@ -44,6 +44,7 @@ WITHOUT_SECOND_FACTOR = frozenset(
         "invitation",
         "logout",
         "mfa_activate_totp",
+        "mfa_reauthenticate",
         "set_language",
     }
 )
@@ -59,10 +60,10 @@ def _on_operator_site(request: HttpRequest) -> bool:
     return match is not None and match.namespace == OPERATOR_SITE
 
 
-def _to_set_up(request: HttpRequest) -> HttpResponseBase:
+def _to(request: HttpRequest, page: str) -> HttpResponseBase:
     if request.headers.get("HX-Request"):
-        return HttpResponseClientRedirect(reverse("mfa_activate_totp"))
-    return redirect("mfa_activate_totp")
+        return HttpResponseClientRedirect(reverse(page))
+    return redirect(page)
 
 
 class _RollBack(Exception):
@@ -127,10 +128,11 @@ class AgencyScopeMiddleware:
             {Act.IMPORT} if role == Role.BOOKKEEPER and agency.bookkeepers_may_import else ()
         )
         request.agency = agency  # type: ignore[attr-defined]
-        if lacks_second_factor(agency, role, request.user.pk):
+        step = step_before(request) if demanded(agency, role) else ""
+        if step:
             # No viewer: only the way to a second factor and out again, no right to anything.
             if _name_of(request) not in WITHOUT_SECOND_FACTOR:
-                return _to_set_up(request)
+                return _to(request, step)
             return self._run(request, agency_id, actor, view, args, kwargs)
         request.viewer = Viewer(  # type: ignore[attr-defined]
             request.user.pk, agency_id, membership_id, role, name, more, covers
@@ -149,9 +151,10 @@ class AgencyScopeMiddleware:
         if not isinstance(user, User) or not user.is_staff:
             return None
         name = _name_of(request)
-        if not has_second_factor(user.pk):
+        step = step_before(request)
+        if step:
             if name not in WITHOUT_SECOND_FACTOR:
-                return _to_set_up(request)
+                return _to(request, step)
         elif name == "home":
             return redirect(f"{OPERATOR_SITE}:index")
         else:
@@ -183,7 +186,7 @@ class AgencyScopeMiddleware:
             except (PermissionDenied, Http404) as refusal:
                 self._record_refusal(request, agency_id, type(refusal).__name__)
                 raise
-            if response.status_code in {403, 404}:
+            if response.status_code in {403, 404, 429}:
                 self._record_refusal(request, agency_id, str(response.status_code))
             return response
 

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from agency.choices import (
@@ -26,7 +27,19 @@ BACKUP_YEARS_BY_LAW = 10
 
 
 class User(AbstractUser):
-    """A person who can sign in; what they may do hangs on their memberships."""
+    """A person who can sign in; what they may do hangs on their memberships.
+
+    Signing in does not tell capitals from small letters, so no two names may differ in them alone:
+    neither of the two could sign in."""
+
+    class Meta(AbstractUser.Meta):
+        constraints = [
+            models.UniqueConstraint(
+                Lower("username"),
+                name="one_account_per_username",
+                violation_error_message=_("这个账号已有人使用，请换一个（不区分大小写）。"),
+            )
+        ]
 
 
 # Not an agency but the platform itself: the row that acts without an agency are recorded under.

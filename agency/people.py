@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from agency import audit
 from agency.choices import Action, Role, SecondFactor
 from agency.errors import ServiceError
-from agency.models import Agency, Cover, Invitation, Membership, User
+from agency.models import Agency, Assignment, Cover, Invitation, Membership, User
+from agency.services import company_unassign
 
 INVITATION_LIFE = dt.timedelta(days=7)
 #: Roles that are given by invitation; a client's person comes by a link of their own.
@@ -79,9 +80,15 @@ def invitation_revoke(*, invitation: Invitation, now: dt.datetime) -> None:
 def invitation_accept(
     *, invitation: Invitation, user: User, name: str, now: dt.datetime
 ) -> Membership:
-    """The person joins with the invitation's role; a former member comes back with it.
+    """The person joins with the invitation's role; a former member comes back with it and with
+    no company in hand.
 
-    Raises ServiceError when somebody was faster or the person is a member already."""
+    Raises ServiceError when somebody was faster, for a member, an operator and a client's person:
+    who came by a link has no account to join with."""
+    if not user.has_usable_password():
+        raise ServiceError(
+            _("您凭专属链接进入，没有账号。请先退出再打开此邀请，或换一个浏览器打开。")
+        )
     rows = Invitation.objects.filter(
         pk=invitation.pk, accepted_at=None, revoked_at=None, expires_at__gt=now
     )
@@ -94,6 +101,8 @@ def invitation_accept(
         raise ServiceError(_("您已是本机构成员"))
     if member is None:
         member = Membership(agency_id=invitation.agency_id, user=user)
+    else:
+        _hand_back(member)
     member.name, member.role, member.active = name, invitation.role, True
     member.save()
     audit.record(Action.MEMBER_JOINED, member, data={"role": str(member.role)})
@@ -109,8 +118,19 @@ def account_create(*, username: str, password: str) -> User:
     except ValidationError as error:
         raise ServiceError(" ".join(error.messages)) from None
     user.set_password(password)
-    user.save()
+    try:
+        with transaction.atomic():
+            user.save()
+    except IntegrityError:  # somebody took the name in this moment
+        raise ServiceError(_("这个账号已有人使用，请换一个（不区分大小写）。")) from None
     return user
+
+
+def _hand_back(member: Membership) -> None:
+    """No company is in this person's hands any more."""
+    held = Assignment.objects.select_related("company").filter(membership=member)
+    for row in held.order_by("pk"):
+        company_unassign(company=row.company, member=member)
 
 
 def _keep_an_owner(member: Membership) -> None:
@@ -135,10 +155,12 @@ def member_change_role(*, member: Membership, role: Role) -> None:
 
 @transaction.atomic
 def member_remove(*, member: Membership) -> None:
-    """The person sees nothing of the agency from the next request on; the trail keeps the name."""
+    """The person sees nothing of the agency from the next request on and holds no company of it;
+    the trail keeps the name."""
     _keep_an_owner(member)
     Membership.objects.filter(pk=member.pk).update(active=False)
     Cover.objects.filter(Q(absent=member) | Q(substitute=member)).delete()
+    _hand_back(member)
     audit.record(Action.MEMBER_REMOVED, member)
 
 

@@ -14,6 +14,7 @@ import hashlib
 import json
 from typing import Any
 
+from allauth.account.internal.userkit import filter_users_by_email, get_user_by_username
 from django.db import connection
 from django.db.models import Model
 
@@ -41,15 +42,18 @@ $$;
 
 
 def access_refused(*, agency_id: int | None, method: str, path: str, kind: str) -> None:
-    """A request that was answered with 403 or 404; the actor is the running one."""
+    """A request that was answered with 403, 404 or 429; the actor is the running one."""
     data = {"method": method, "path": without_token(path)[:200], "kind": kind}
     _refused(agency_id, Action.ACCESS_REFUSED, None, data)
 
 
 def sign_in_refused(*, username: str, address: str) -> None:
-    """A sign-in that failed: in the chain of every agency of that account, or of the platform."""
-    user = User.objects.filter(username=username).first()
-    places = memberships_of(user.pk) if user is not None else []
+    """A sign-in that failed: in the chain of every agency of that account, or of the platform.
+
+    Whose account it is, is looked up as the sign-in does: without regard to capitals, and by the
+    e-mail address, too."""
+    users = {get_user_by_username(username), *filter_users_by_email(username, for_login=True)}
+    places = [place for user in users if user is not None for place in memberships_of(user.pk)]
     with audit.acting(NOBODY):
         for agency_id, membership_id, _role in places:
             _refused(agency_id, Action.SIGN_IN_REFUSED, membership_id, {"address": address})
@@ -73,7 +77,8 @@ def machine_refused(action: Action, *, address: str, agency_id: int | None = Non
 
 
 def link_refused(*, address: str, agency_id: int | None = None) -> None:
-    """A client's link or an invitation that is nobody's, or an agency's that no longer opens."""
+    """A client's link or an invitation that is nobody's, or an agency's that no longer opens, or
+    one try too many."""
     with audit.acting(NOBODY):
         _refused(agency_id, Action.LINK_REFUSED, None, {"address": address})
 

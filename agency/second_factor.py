@@ -1,11 +1,13 @@
-"""Of whom a second factor is demanded, and who has one.
+"""Of whom a second factor is demanded, who has one, and who has shown it in this session.
 
 The factors themselves (TOTP, recovery codes) are django-allauth's; this module only asks.
 """
 
 from __future__ import annotations
 
+from allauth.account.internal.flows.login import get_authentication_records
 from allauth.mfa.models import Authenticator
+from django.http import HttpRequest
 
 from agency.access import memberships_of
 from agency.choices import Role, SecondFactor
@@ -26,9 +28,15 @@ def has_second_factor(user_id: int) -> bool:
     return bool(totp.exists())
 
 
-def lacks_second_factor(agency: Agency, role: Role, user_id: int) -> bool:
-    """The agency demands one of this role, and the person has none."""
-    return demanded(agency, role) and not has_second_factor(user_id)
+def step_before(request: HttpRequest) -> str:
+    """The name of the page that a person of whom it is demanded must see first, or nothing.
+
+    To have one is not enough: a session that began with the password alone, before there was one,
+    may be somebody else's."""
+    if not has_second_factor(request.user.pk or 0):
+        return "mfa_activate_totp"
+    records = get_authentication_records(request, request.user)
+    return "" if any(record["method"] == "mfa" for record in records) else "mfa_reauthenticate"
 
 
 def demanded_somewhere(user_id: int) -> bool:

@@ -39,10 +39,11 @@ def member_add(
     """A person with a login of their own (an existing login is taken up, its password kept).
 
     Raises ServiceError for a weak password or a person who is a member already."""
-    user = User.objects.filter(username=username).first()
+    user = User.objects.filter(username__iexact=username).first()
     if user is None:
         user = User(username=username)
         try:
+            user.full_clean(exclude=["password"])
             validate_password(password, user)
         except ValidationError as error:
             raise ServiceError(" ".join(error.messages)) from None

@@ -8,6 +8,7 @@ and a guesser gains a factor of the number of processes, no more.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import logging
 from dataclasses import dataclass
 
@@ -17,8 +18,6 @@ from django.core.cache import cache
 from django.http import HttpRequest
 
 log = logging.getLogger(__name__)
-
-_OWN_PROXY = frozenset({"", "127.0.0.1", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,9 @@ SECOND_FACTOR = Limit("second_factor", 5, 900)
 CODE_ONCE = Limit("code_once", 1, 120)
 # Invitations and clients' links have 256 bits; as for the enrolment code.
 LINK_FROM_ONE_PLACE = Limit("link", 30, 600)
+# The one who is invited chooses a name of an account: not many, or they would learn which exist.
+JOIN_BY_ONE_INVITATION = Limit("join", 10, 3600)
+JOIN_FROM_ONE_PLACE = Limit("join_place", 30, 3600)
 # A code has 72 bits and ten minutes; this only keeps a guesser from keeping us busy.
 ENROL_FROM_ONE_PLACE = Limit("enrol", 20, 600)
 ENROL_ALTOGETHER = Limit("enrol_all", 600, 600)
@@ -75,12 +77,22 @@ def forget(limit: Limit, *who: object) -> None:
 
 
 def address_of(request: HttpRequest) -> str:
-    """The address a request came from. Behind our own proxy (loopback or a socket) that is the last
-    entry of X-Forwarded-For, the one that proxy wrote; what a client put before it is not asked."""
-    peer = str(request.META.get("REMOTE_ADDR", ""))
-    if peer not in _OWN_PROXY:
-        return peer
-    return request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip() or peer
+    """The address a request came from. Behind our own proxies (``settings.PROXIES`` or a socket)
+    that is the last entry of X-Forwarded-For that none of them has, the one that the first of them
+    wrote; what a client put before it is not asked."""
+    address = str(request.META.get("REMOTE_ADDR", ""))
+    written = request.headers.get("X-Forwarded-For", "").split(",")
+    while written and _is_own_proxy(address):
+        address = written.pop().strip() or address
+    return address
+
+
+def _is_own_proxy(address: str) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address == ""  # a socket
+    return any(found in network for network in settings.PROXIES)
 
 
 def _key(limit: Limit, who: tuple[object, ...]) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -47,6 +48,17 @@ def env_float(name: str, default: str) -> float:
         return float(value)
     except ValueError:
         raise ImproperlyConfigured(f"环境变量 {name} 应为数字, 现为 {value!r}") from None
+
+
+def env_networks(name: str, default: str) -> list[IPv4Network | IPv6Network]:
+    """Addresses and ranges of addresses, parted by commas."""
+    value = env(name, default)
+    try:
+        return [ip_network(part.strip()) for part in value.split(",") if part.strip()]
+    except ValueError:
+        raise ImproperlyConfigured(
+            f"环境变量 {name} 应为 IP 地址或网段 (10.0.0.0/24), 逗号分隔, 现为 {value!r}"
+        ) from None
 
 
 #: A database that is away is noticed: when connecting, and in the middle of a question. How long a
@@ -156,6 +168,9 @@ if not 0.01 <= LIMITS_SCALE <= 1 or (LIMITS_SCALE != 1 and not PRACTICE):
 DEBUG = False
 ALLOWED_HOSTS = env("QINGKA_ALLOWED_HOSTS").split(",")
 CSRF_TRUSTED_ORIGINS = [o for o in env("QINGKA_TRUSTED_ORIGINS", "").split(",") if o]
+
+# Whose X-Forwarded-For is believed (agency.throttle), besides a socket's.
+PROXIES = env_networks("QINGKA_PROXIES", "127.0.0.0/8,::1")
 
 INSTALLED_APPS = [
     "django.contrib.auth",

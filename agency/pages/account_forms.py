@@ -30,10 +30,11 @@ def _too_many(limit: Limit) -> ValidationError:
 def _proof(limit: Limit, user: User) -> Iterator[None]:
     """Inside, what a person shows of themselves is looked at: bounded, and a wrong one is recorded.
 
-    Raises ValidationError before it is looked at when there were too many wrong ones."""
-    if not throttle.may_try(limit, user.pk):
-        raise _too_many(limit)
+    Raises ValidationError before it is looked at when there were too many wrong ones; that is
+    recorded, too."""
     try:
+        if not throttle.may_try(limit, user.pk):
+            raise _too_many(limit)
         yield
     except ValidationError:
         refusals.proof_refused(user=user, address=address_of(context.request))
@@ -68,9 +69,9 @@ class LoginForm(account.LoginForm):  # type: ignore[misc]
         if self.errors:
             return dict(self.cleaned_data)
         who = (self.cleaned_data["username"].strip(), address_of(self.request))
-        if not throttle.may_try(throttle.LOGIN, *who):
-            raise _too_many(throttle.LOGIN)
         try:
+            if not throttle.may_try(throttle.LOGIN, *who):
+                raise _too_many(throttle.LOGIN)
             cleaned: dict[str, Any] = super().clean()
         except ValidationError:
             refusals.sign_in_refused(username=who[0], address=who[1])

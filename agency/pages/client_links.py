@@ -12,15 +12,16 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST
 
 from agency import audit, client_links, clock, throttle
 from agency.access import access_client_link, access_company, client_link_of
 from agency.audit import SYSTEM
 from agency.choices import Act
 from agency.middleware import SESSION_AGENCY, viewer_of
-from agency.models import ClientLink
-from agency.pages.invitation import link_not_there
+from agency.models import Agency, ClientLink
+from agency.operator import visiting
+from agency.pages.invitation import link_not_there, too_many
 from agency.people import token_hash
 from agency.scope import agency_scope
 
@@ -65,24 +66,34 @@ def revoke(request: HttpRequest, link_id: int) -> HttpResponse:
 
 @login_not_required
 @never_cache
-@require_GET
+@require_http_methods(["GET", "POST"])
 def enter(request: HttpRequest, token: str) -> HttpResponse:
     """Exchange the link for a session and go on to an address without it.
 
+    Somebody else who is signed in is asked first, and stays signed in until they press the button.
     Wrong and revoked links are the same 404."""
     address = throttle.address_of(request)
     if not throttle.may_try(throttle.LINK_FROM_ONE_PLACE, address):
-        return render(request, "agency/too_many.html", status=429)
+        return too_many(request)
     found = client_link_of(token_hash(token))
     if found is None:
         raise link_not_there(request, None)
     agency_id, link_id = found
+    with agency_scope(agency_id):
+        link = client_links.open_link(link_id)
+    if link is None:
+        raise link_not_there(request, agency_id)
+    throttle.forget(throttle.LINK_FROM_ONE_PLACE, address)
+    somebody_else = request.user.is_authenticated and request.user.pk != link.membership.user_id
+    if somebody_else and request.method == "GET":
+        host = Agency.objects.get(pk=agency_id)
+        return render(request, "agency/link_enter.html", {"host": host})
     # Whoever happens to be signed in in this browser is not who acts here.
     with audit.acting(SYSTEM), agency_scope(agency_id):
         member = client_links.link_use(link_id=link_id, now=clock.real_now())
     if member is None:
         raise link_not_there(request, agency_id)
-    throttle.forget(throttle.LINK_FROM_ONE_PLACE, address)
+    visiting.leave(request)
     login(request, member.user)
     request.session[SESSION_AGENCY] = agency_id
     return redirect("home")

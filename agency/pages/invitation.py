@@ -21,7 +21,7 @@ from django.views.decorators.http import require_http_methods
 
 from agency import audit, clock, people, refusals, throttle
 from agency.access import invitation_of
-from agency.accounts import note_sign_in
+from agency.accounts import SESSION_INVITATION, note_sign_in
 from agency.audit import Actor
 from agency.choices import ActorKind
 from agency.errors import ServiceError
@@ -74,7 +74,7 @@ def page(request: HttpRequest, token: str) -> HttpResponse:
     """404 for a link that is wrong, used, revoked or over: which of them is nobody's business."""
     address = throttle.address_of(request)
     if not throttle.may_try(throttle.LINK_FROM_ONE_PLACE, address):
-        return render(request, "agency/too_many.html", status=429)
+        return too_many(request)
     found = invitation_of(people.token_hash(token))
     if found is None:
         raise link_not_there(request, None)
@@ -85,6 +85,9 @@ def page(request: HttpRequest, token: str) -> HttpResponse:
         raise link_not_there(request, agency_id)
     throttle.forget(throttle.LINK_FROM_ONE_PLACE, address)
     user = request.user if isinstance(request.user, User) else None
+    if user is None and "sign_in" in request.POST:
+        request.session[SESSION_INVITATION] = token  # never in an address: a proxy may log those
+        return redirect("account_login")
     form = JoinForm(request.POST or None, initial={"name": invitation.name})
     refusal = ""
     if request.method == "POST" and (user is not None or form.is_valid()):
@@ -100,6 +103,7 @@ def page(request: HttpRequest, token: str) -> HttpResponse:
             "host": Agency.objects.get(pk=agency_id),
             "form": form,
             "refusal": refusal,
+            "by_link": user is not None and not user.has_usable_password(),
         },
     )
 
@@ -113,11 +117,34 @@ def link_not_there(request: HttpRequest, agency_id: int | None) -> Http404:
     return Http404()
 
 
+def too_many(request: HttpRequest) -> HttpResponse:
+    """Too many links from one place; that of somebody who is signed in is recorded by the
+    middleware."""
+    if not request.user.is_authenticated:
+        refusals.link_refused(address=throttle.address_of(request))
+    return render(request, "agency/too_many.html", status=429)
+
+
+def _check_may_choose(request: HttpRequest, invitation: Invitation) -> None:
+    """Each name that is tried says whether it is taken: ServiceError after a few."""
+    address = throttle.address_of(request)
+    tries = (
+        (throttle.JOIN_BY_ONE_INVITATION, invitation.pk),
+        (throttle.JOIN_FROM_ONE_PLACE, address),
+    )
+    for limit, who in tries:
+        if not throttle.may_try(limit, who):
+            refusals.link_refused(address=address, agency_id=invitation.agency_id)
+            raise ServiceError(_("尝试次数过多，请 %(n)s 分钟后再试。") % {"n": limit.minutes})
+
+
 def _join(
     request: HttpRequest, invitation: Invitation, user: User | None, form: JoinForm
 ) -> HttpResponse:
     new = user is None
     name = invitation.name if user is not None else str(form.cleaned_data["name"])
+    if user is None:
+        _check_may_choose(request, invitation)
     with transaction.atomic():
         if user is None:
             said = form.cleaned_data
@@ -131,6 +158,7 @@ def _join(
                 invitation=invitation, user=user, name=name, now=clock.real_now()
             )
     if new:
+        throttle.forget(throttle.JOIN_FROM_ONE_PLACE, throttle.address_of(request))
         login(request, user)
         record_authentication(request, user, "password")
         note_sign_in(member.agency_id, member.pk)

@@ -1,14 +1,21 @@
-"""两步验证: allauth's views behind our proof, with an entry in the trail for each change."""
+"""两步验证: allauth's views behind our proof, with an entry in the trail for each change.
+
+Each change ends the other sessions of the person: somebody else may be in one of them.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from allauth.account.internal.flows.login import record_authentication
 from allauth.mfa.recovery_codes import views as recovery
 from allauth.mfa.totp import views as totp
-from django.http import HttpResponse
+from allauth.usersessions.internal.flows.sessions import end_other_sessions
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse_lazy
 from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
@@ -17,12 +24,20 @@ from agency.choices import Action
 from agency.pages.proof import recently_proven
 
 
+def _end_others(request: HttpRequest) -> None:
+    end_other_sessions(request, request.user)
+    messages.success(request, _("已更改两步验证，其他设备已全部退出。"))
+
+
 @method_decorator(never_cache, name="dispatch")
 class ActivateView(totp.ActivateTOTPView):  # type: ignore[misc]
     """Scan, type the first code; the recovery codes come next."""
 
     def form_valid(self, form: Any) -> HttpResponse:
         answer: HttpResponse = super().form_valid(form)
+        # Set up in this session: that is as good as a code shown in it.
+        record_authentication(self.request, self.request.user, "mfa", type="totp")
+        _end_others(self.request)
         note_here(Action.SECOND_FACTOR_ON)
         return answer
 
@@ -37,6 +52,7 @@ class DeactivateView(totp.DeactivateTOTPView):  # type: ignore[misc]
 
     def form_valid(self, form: Any) -> HttpResponse:
         answer: HttpResponse = super().form_valid(form)
+        _end_others(self.request)
         note_here(Action.SECOND_FACTOR_OFF)
         return answer
 
@@ -46,6 +62,7 @@ class GenerateCodesView(recovery.GenerateRecoveryCodesView):  # type: ignore[mis
 
     def form_valid(self, form: Any) -> HttpResponse:
         answer: HttpResponse = super().form_valid(form)
+        _end_others(self.request)
         note_here(Action.RECOVERY_CODES_MADE)
         return answer
 

@@ -14,6 +14,7 @@ from allauth.usersessions.internal.flows.sessions import end_other_sessions, end
 from allauth.usersessions.models import UserSession
 from django.contrib import messages
 from django.contrib.auth import logout
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -25,6 +26,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from agency.accounts import note_here
 from agency.choices import Action
+from agency.models import User
 from agency.pages.proof import recently_proven
 from agency.second_factor import demanded_somewhere, has_second_factor
 
@@ -91,6 +93,12 @@ def end(request: HttpRequest) -> HttpResponse:
 
 class PasswordChangeView(account.PasswordChangeView):  # type: ignore[misc]
     """A new password ends every other session of the person."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if isinstance(request.user, User) and not request.user.has_usable_password():
+            raise PermissionDenied(_("您凭专属链接进入，没有登录口令。"))
+        answer: HttpResponseBase = super().dispatch(request, *args, **kwargs)
+        return answer
 
     def form_valid(self, form: Any) -> HttpResponse:
         answer: HttpResponse = super().form_valid(form)

@@ -22,7 +22,7 @@ from agency.choices import Act, ActorKind
 from agency.errors import ServiceError
 from agency.middleware import viewer_of
 from agency.models import User
-from agency.pages.invitation import NewPasswordForm, link_not_there
+from agency.pages.invitation import NewPasswordForm, link_not_there, too_many
 from agency.pages.proof import recently_proven
 
 
@@ -65,7 +65,7 @@ def renew(request: HttpRequest, token: str) -> HttpResponse:
     """404 for a link that is wrong, used or over; a second factor is asked for as ever."""
     address = throttle.address_of(request)
     if not throttle.may_try(throttle.LINK_FROM_ONE_PLACE, address):
-        return render(request, "agency/too_many.html", status=429)
+        return too_many(request)
     user = way_back.user_of(token)
     if user is None:
         raise link_not_there(request, None)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from agency import audit, refusals
+from agency import audit, refusals, throttle
 from agency.choices import Action
 from agency.clock import real_now
-from agency.models import PLATFORM, Agency, AuditEntry, RefusalCount
+from agency.models import PLATFORM, Agency, AuditEntry, RefusalCount, User
 from agency.scope import agency_scope
 from agency.tasks import settle_refusals
 from tests.conftest import MakeCompany, Person
@@ -92,6 +92,50 @@ def test_a_failed_sign_in_stands_with_the_account_in_its_agency(
     with agency_scope(agency.pk):
         entry = AuditEntry.objects.get(action=Action.SIGN_IN_REFUSED)
         assert entry.object_name == "郑会计"
+
+
+@pytest.mark.usefixtures("one_minute")
+def test_a_failed_sign_in_is_the_same_accounts_however_it_was_named(
+    client: Client, bookkeeper: Person, agency: Agency
+) -> None:
+    email = f"{bookkeeper.user.username}@example.cn"
+    User.objects.filter(pk=bookkeeper.user.pk).update(email=email)
+    for name in (bookkeeper.user.username.upper(), email, email.upper()):
+        client.post("/login", {"username": name, "password": "wrong"})
+
+    with agency_scope(agency.pk):
+        assert RefusalCount.objects.get().count == 3
+
+
+@pytest.mark.usefixtures("one_minute")
+def test_a_sign_in_beyond_the_limit_is_recorded_like_the_others(
+    bookkeeper: Person, agency: Agency
+) -> None:
+    guesser = Client(REMOTE_ADDR="198.51.100.41")
+    for _guess in range(throttle.LOGIN.tries + 3):
+        guesser.post("/login", {"username": bookkeeper.user.username, "password": "guess"})
+
+    with agency_scope(agency.pk):
+        assert RefusalCount.objects.get().count == throttle.LOGIN.tries + 3
+
+
+@pytest.mark.usefixtures("one_minute")
+@pytest.mark.parametrize(
+    "headers", [{"Accept": "application/json"}, {"X-Requested-With": "XMLHttpRequest"}]
+)
+def test_a_wrong_password_of_ones_own_is_recorded_whatever_answer_was_asked_for(
+    login: Login, bookkeeper: Person, agency: Agency, headers: dict[str, str]
+) -> None:
+    typed = {"oldpassword": "Wr0ng-marker", "password1": "N3w-marker", "password2": "N3w-marker"}
+    tries = throttle.OWN_PASSWORD.tries + 1
+    for _try in range(tries):
+        answer = login(bookkeeper).post("/account/password", typed, headers=headers)
+        assert answer.status_code == 200
+        assert "marker" not in answer.content.decode()
+
+    assert refused(agency.pk, Action.PROOF_REFUSED) == [{"actor": "郑会计", "address": "127.0.0.1"}]
+    with agency_scope(agency.pk):
+        assert RefusalCount.objects.get().count == tries
 
 
 def test_what_a_stranger_typed_is_kept_nowhere(client: Client, database: None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from ipaddress import ip_network
 
 import pytest
 from django.conf import settings
@@ -63,6 +64,28 @@ def test_an_address_is_the_one_that_our_own_proxy_saw(
     request.META["REMOTE_ADDR"] = peer
     if forwarded:
         request.META["HTTP_X_FORWARDED_FOR"] = forwarded
+    assert address_of(request) == address
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [
+        ("10.0.0.5", "198.51.100.1", "198.51.100.1"),
+        ("10.0.1.77", "192.0.2.7, 198.51.100.1, 10.0.0.5", "198.51.100.1"),  # two of our own
+        ("10.0.0.5", "10.0.1.9", "10.0.1.9"),  # from inside
+        ("10.0.0.6", "198.51.100.1", "10.0.0.6"),
+        ("127.0.0.1", "198.51.100.1", "127.0.0.1"),  # not in this list
+        ("", "198.51.100.1", "198.51.100.1"),
+        ("10.0.0.5", "not an address", "not an address"),
+    ],
+)
+def test_proxies_elsewhere_are_believed_when_the_settings_name_them(
+    peer: str, forwarded: str, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = [ip_network("10.0.0.5"), ip_network("10.0.1.0/24")]
+    monkeypatch.setattr(settings, "PROXIES", named)
+    request = HttpRequest()
+    request.META |= {"REMOTE_ADDR": peer, "HTTP_X_FORWARDED_FOR": forwarded}
     assert address_of(request) == address
 
 

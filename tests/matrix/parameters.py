@@ -54,6 +54,7 @@ YearsForm               years=–
 OpenForm                reason=– minutes=–
 agency.operator.site    q=– page=–
 agency.pages.audit      page=–
+agency.pages.invitation sign_in=–
 agency.pages.session    agency=agency
 agency.pages.sessions   session=session
 agency.pages.support    page=–

@@ -123,7 +123,7 @@ support-withdraw     POST                        consent to support
 support-end          POST                        consent to support      support_session
 client-links         GET,POST                    see a company           company
 client-link-revoke   POST                        see a company           link
-client-enter         GET                         everybody               link_token
+client-enter         GET,POST                    everybody               link_token
 password-renew       GET,POST                    everybody               renewal
 invitation           GET,POST                    join by a link          token
 logout               POST,OPTIONS                be signed in

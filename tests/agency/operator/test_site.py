@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -304,7 +305,7 @@ def test_opening_asks_again_who_it_is(operator: Operator, agency: Agency) -> Non
         support.consent_give(agency=agency)
     browser = signed_in(operator)
     session = browser.session
-    session["account_authentication_methods"] = []
+    session["account_authentication_methods"] = [{"method": "mfa", "at": time.time() - 3600}]
     session.save()
     address = f"/operator/agencies/{agency.pk}/open"
     assert browser.get(address)["Location"] == f"/again?next={address.replace('/', '%2F')}"

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from agency import refusals
+from agency import clock, people, refusals, throttle
+from agency.choices import Role
 from agency.clock import real_now
-from agency.models import PLATFORM, Agency, AuditEntry, ClientLink
+from agency.models import PLATFORM, Agency, AuditEntry, ClientLink, Membership
 from agency.scope import agency_scope
 from agency.tasks import settle_refusals
 from tests.conftest import MakeCompany, Person, signed_in
@@ -122,3 +123,78 @@ def test_who_is_signed_in_and_follows_a_wrong_link_leaves_no_token_in_the_trail(
     with agency_scope(agency.pk):
         entry = AuditEntry.objects.get(action="access.refused")
     assert entry.data["path"] == "/c/…"
+
+
+def used(agency: Agency) -> int:
+    with agency_scope(agency.pk):
+        return AuditEntry.objects.filter(action="client_link.used").count()
+
+
+def test_a_link_takes_no_session_from_who_is_signed_in_until_they_say_so(
+    agency: Agency, bookkeeper: Person, outsider: Person, make_company: MakeCompany
+) -> None:
+    link = opened(bookkeeper, make_company(assigned_to=bookkeeper, name="晨光商贸公司").pk)
+    browser = signed_in(outsider)
+    page = browser.get(link)
+    assert page.status_code == 200
+    assert agency.name in page.content.decode()
+    assert outsider.member.name in browser.get("/").content.decode()
+    assert used(agency) == 0
+
+    assert browser.post(link)["Location"] == "/"
+
+    assert "晨光商贸公司" in browser.get("/").content.decode()
+    assert used(agency) == 1
+    assert browser.get(link)["Location"] == "/"  # the same person: nothing to ask
+
+
+def test_pressing_the_button_of_a_link_needs_the_page_it_is_on(
+    bookkeeper: Person, outsider: Person, make_company: MakeCompany
+) -> None:
+    link = opened(bookkeeper, make_company(assigned_to=bookkeeper).pk)
+    elsewhere = Client(enforce_csrf_checks=True)
+    elsewhere.cookies = signed_in(outsider).cookies
+    assert elsewhere.post(link).status_code == 403
+
+
+def test_who_came_by_a_link_accepts_no_invitation(
+    agency: Agency, bookkeeper: Person, other_agency: Agency, make_company: MakeCompany
+) -> None:
+    """Somebody else may have opened the link in this browser."""
+    phone = Client()
+    phone.get(opened(bookkeeper, make_company(assigned_to=bookkeeper).pk))
+    with agency_scope(other_agency.pk):
+        made = people.invitation_create(
+            agency=other_agency, name="新", role=Role.OWNER, by="周", now=clock.real_now()
+        )
+    page = phone.get(f"/join/{made.token}").content.decode()
+    assert "请先退出再打开此邀请" in page
+    assert "加入</button>" not in page
+    assert "请先退出" in phone.post(f"/join/{made.token}").content.decode()
+    with agency_scope(other_agency.pk):
+        assert not Membership.objects.exists()
+        assert people.open_invitation(made.row.pk, clock.real_now()) is not None
+
+
+def test_who_came_by_a_link_has_no_password_to_change(
+    agency: Agency, bookkeeper: Person, make_company: MakeCompany
+) -> None:
+    phone = Client()
+    phone.get(opened(bookkeeper, make_company(assigned_to=bookkeeper).pk))
+    for answer in (phone.get("/account/password"), phone.post("/account/password")):
+        assert answer.status_code == 403
+        assert "没有登录口令" in answer.content.decode()
+
+
+def test_links_beyond_the_limit_stand_in_the_trail(agency: Agency, bookkeeper: Person) -> None:
+    place = "198.51.100.31"
+    stranger, inside = Client(REMOTE_ADDR=place), signed_in(bookkeeper)
+    for _guess in range(throttle.LINK_FROM_ONE_PLACE.tries):
+        throttle.may_try(throttle.LINK_FROM_ONE_PLACE, place)
+    assert stranger.get("/c/" + "x" * 43).status_code == 429
+    assert inside.get("/join/" + "x" * 43, REMOTE_ADDR=place).status_code == 429
+    with agency_scope(PLATFORM):
+        assert AuditEntry.objects.filter(action="access.link_refused", data__address=place).exists()
+    with agency_scope(agency.pk):
+        entry = AuditEntry.objects.get(action="access.refused")
+    assert (entry.data["path"], entry.data["kind"]) == ("/join/…", "429")

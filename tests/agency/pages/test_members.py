@@ -7,14 +7,16 @@ import re
 from collections.abc import Callable
 
 import pytest
+from django.db import IntegrityError, transaction
 from django.test import Client
 
-from agency import clock, people
+from agency import clock, people, throttle
 from agency.access import companies_of, covering
 from agency.choices import Role
 from agency.errors import ServiceError
-from agency.models import Agency, AuditEntry, Invitation, Membership
+from agency.models import Agency, Assignment, AuditEntry, Invitation, Membership, User
 from agency.scope import agency_scope
+from agency.services import company_assign, member_add
 from tests.conftest import PASSWORD, MakeCompany, Person, add_person, signed_in
 
 Login = Callable[[Person], Client]
@@ -162,3 +164,83 @@ def test_members_of_another_agency_are_not_there(owner: Person, outsider: Person
     for member_id in (outsider.member.pk, 10**9):
         assert client.post(f"/members/{member_id}/remove").status_code == 404
         assert client.post(f"/members/{member_id}/role", {"role": "owner"}).status_code == 404
+
+
+def test_no_account_has_another_ones_name_in_other_letters(
+    agency: Agency, owner: Person, bookkeeper: Person
+) -> None:
+    """Of two such names neither could sign in."""
+    taken = bookkeeper.user.username.upper()
+    page = Client().post(invited(owner), {**JOIN, "username": taken})
+    assert "这个账号已有人使用" in page.content.decode()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        User.objects.create(username=taken)
+    signed = Client().post("/login", {"username": taken, "password": PASSWORD})
+    assert signed["Location"] == "/"
+
+
+def test_a_person_is_added_as_who_they_are_however_the_name_is_written(
+    other_agency: Agency, bookkeeper: Person
+) -> None:
+    with agency_scope(other_agency.pk):
+        member = member_add(
+            agency=other_agency,
+            username=bookkeeper.user.username.upper(),
+            password=PASSWORD,
+            name="兼职",
+            role=Role.BOOKKEEPER,
+        )
+    assert member.user == bookkeeper.user
+
+
+def test_an_invitation_tells_of_few_names_only_whether_they_are_taken(
+    agency: Agency, owner: Person, bookkeeper: Person
+) -> None:
+    link = invited(owner)
+    taken = {**JOIN, "username": bookkeeper.user.username}
+    browser = Client(REMOTE_ADDR="198.51.100.21")
+    for _name in range(throttle.JOIN_BY_ONE_INVITATION.tries):
+        assert "尝试次数过多" not in browser.post(link, taken).content.decode()
+    elsewhere = Client(REMOTE_ADDR="198.51.100.22")
+    page = elsewhere.post(link, {**JOIN, "username": "nobody-has-this"}).content.decode()
+    assert "尝试次数过多，请 60 分钟后再试" in page
+    assert not User.objects.filter(username="nobody-has-this").exists()
+    assert actions(agency).count("access.link_refused") == 1
+    assert elsewhere.get(invited(owner)).status_code == 200  # others are not concerned
+
+
+def test_who_has_an_account_signs_in_first_and_no_address_holds_the_invitation(
+    agency: Agency, owner: Person, outsider: Person
+) -> None:
+    link = invited(owner)
+    token = link.removeprefix("/join/")
+    browser = Client()
+    page = browser.get(link).content.decode()
+    assert "登录后接受" in page
+    assert not re.search(f'(href|action)="[^"]*{token}', page)
+    asked = browser.post(link, {"sign_in": "1"})
+    assert asked["Location"] == "/login"
+    assert token not in browser.get("/login").content.decode()
+    login = {"username": outsider.user.username, "password": PASSWORD}
+    assert browser.post("/login", login)["Location"] == link
+    assert browser.post(link)["Location"] == "/"
+    assert agency.name in browser.get("/").content.decode()
+
+
+def test_who_comes_back_has_no_company_in_hand(
+    agency: Agency, owner: Person, bookkeeper: Person, make_company: MakeCompany
+) -> None:
+    company = make_company(assigned_to=bookkeeper, short_name="晨光商贸")
+    signed_in(owner).post(f"/members/{bookkeeper.member.pk}/remove")
+    with agency_scope(agency.pk):
+        assert not Assignment.objects.filter(membership=bookkeeper.member).exists()
+        entry = AuditEntry.objects.get(action="company.unassigned")
+        assert (entry.company_id, entry.actor_name) == (company.pk, owner.member.name)
+        # Of somebody who was removed some other way.
+        company_assign(companies=[company], member=bookkeeper.member)
+
+    back = signed_in(bookkeeper)
+    assert back.post(invited(owner))["Location"] == "/"
+
+    assert back.get(f"/companies/{company.pk}").status_code == 403
+    assert actions(agency).count("company.unassigned") == 2

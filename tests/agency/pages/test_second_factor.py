@@ -20,7 +20,7 @@ from agency.models import Agency, AuditEntry
 from agency.scope import agency_scope
 from agency.services import agency_create
 from deploy.embedded import EmbeddedValkey
-from tests.conftest import PASSWORD, Person
+from tests.conftest import PASSWORD, TOTP_SECRET, Operator, Person, signed_in
 
 Login = Callable[[Person], Client]
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
@@ -157,6 +157,7 @@ def test_it_is_switched_off_only_where_no_agency_demands_it(
 ) -> None:
     give(supervisor)
     client = login(supervisor)
+    proven_by(client, "mfa", time.time() + 3600)
     demand(agency, SecondFactor.LEADS)
     refused = client.post("/account/second-factor/off").content.decode()
     assert "要求两步验证，不能停用" in refused
@@ -207,11 +208,16 @@ def test_the_list_of_dangerous_routes_is_complete() -> None:
     assert found == set(DANGEROUS) | OPERATORS
 
 
+def proven_by(client: Client, method: str, at: float) -> None:
+    """The person of this browser has shown who they are by this alone."""
+    session = client.session
+    session["account_authentication_methods"] = [{"method": method, "at": at}]
+    session.save()
+
+
 def long_ago(client: Client) -> None:
     """The person of this browser has shown who they are an hour ago."""
-    session = client.session
-    session["account_authentication_methods"] = [{"method": "password", "at": time.time() - 3600}]
-    session.save()
+    proven_by(client, "password", time.time() - 3600)
 
 
 @pytest.mark.parametrize("path", DANGEROUS.values(), ids=DANGEROUS)
@@ -312,3 +318,64 @@ def test_two_new_passwords_that_differ_are_refused_in_our_words(
     page = login(bookkeeper).post("/account/password", new)
     assert "两次输入的口令不一样。" in page.content.decode()
     assert "密码" not in page.content.decode()
+
+
+def set_up(client: Client) -> Any:
+    client.get("/account/second-factor")
+    secret = client.session[auth.SECRET_SESSION_KEY]
+    return client.post("/account/second-factor", {"code": code(secret)})
+
+
+def test_a_second_factor_set_up_elsewhere_does_not_open_a_session_of_the_password_alone(
+    agency: Agency, supervisor: Person
+) -> None:
+    """A thief with the password waits at the set-up until the person has set it up."""
+    demand(agency, SecondFactor.LEADS)
+    thief, person = Client(), Client()
+    for browser in (thief, person):
+        sign_in(browser, supervisor)
+        assert browser.get("/")["Location"] == "/account/second-factor"
+    assert set_up(person)["Location"] == "/account/codes"
+    assert person.get("/").status_code == 200
+    assert thief.get("/")["Location"].startswith("/login")
+
+
+def test_a_session_in_which_no_code_was_shown_is_asked_for_one(
+    agency: Agency, supervisor: Person, login: Login
+) -> None:
+    """Even where the session is on no list of those to end."""
+    demand(agency, SecondFactor.LEADS)
+    give(supervisor)
+    browser = login(supervisor)
+    for path in ("/", "/account", "/account/codes", "/account/second-factor/off"):
+        assert browser.get(path)["Location"] == "/again/code", path
+    fragment = browser.get("/board/rows", headers={"HX-Request": "true"})
+    assert fragment["HX-Redirect"] == "/again/code"
+    assert "本月清卡" not in browser.get("/again/code").content.decode()
+    assert browser.post("/again", {"password": PASSWORD}).status_code == 302
+    assert browser.get("/")["Location"] == "/again/code"
+    assert browser.post("/again/code", {"code": code(SECRET)}).status_code == 302
+    assert browser.get("/").status_code == 200
+
+
+def test_the_operator_too_shows_the_code_in_this_session(operator: Operator) -> None:
+    browser = signed_in(operator)
+    assert browser.get("/operator/").status_code == 200
+    proven_by(browser, "password", time.time() + 3600)
+    assert browser.get("/operator/")["Location"] == "/again/code"
+    assert browser.post("/again/code", {"code": code(TOTP_SECRET)}).status_code == 302
+    assert browser.get("/operator/").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/account/second-factor/off", "/account/codes/new"])
+def test_a_change_of_the_second_factor_ends_the_other_sessions(
+    bookkeeper: Person, path: str
+) -> None:
+    here, there = Client(), Client()
+    for browser in (here, there):
+        sign_in(browser, bookkeeper)
+        assert browser.get("/").status_code == 200
+    give(bookkeeper)
+    assert here.post(path).status_code == 302
+    assert here.get("/").status_code == 200
+    assert there.get("/")["Location"].startswith("/login")
