@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Q
 
 from agency.clock import real_now
 from devices.models import Slot
@@ -28,6 +28,7 @@ def machine_off(now: dt.datetime, device_no: str = "disk__device_no") -> Q:
     That is so where the machine that held it last is off, and for all while no machine is on."""
     if not machines_online(now).exists():
         return Q(pk__isnull=False)
-    named = OuterRef(device_no)
-    seen_last = Slot.objects.filter(device_no=named, machine__revoked_at__isnull=True)
-    return Q(Exists(seen_last)) & ~Q(Exists(fresh_slots(now).filter(device_no=named)))
+    seen = Slot.objects.filter(machine__revoked_at__isnull=True).exclude(device_no="")
+    off = set(seen.values_list("device_no", flat=True))
+    off -= set(fresh_slots(now).values_list("device_no", flat=True))
+    return Q(**{f"{device_no}__in": off})

@@ -10,7 +10,7 @@ from clearing.models import Run
 from clearing.selectors.stops import stopped_runs
 from clearing.states import RunState
 from devices.models import Machine
-from devices.selectors import present_slots
+from devices.selectors import present_numbers
 
 #: In doubt, a run is claimed for the read that settles it.
 CLAIMABLE = (RunState.QUEUED, RunState.UNKNOWN)
@@ -31,7 +31,7 @@ def runnable_of(machine: Machine, now: dt.datetime) -> QuerySet[Run]:
     """Runs that ``machine`` may claim, in the order of claims; ``now`` is real time.
 
     A run whose outcome is unknown may be claimed like a queued one: its claim reads first."""
-    here = present_slots(now).filter(machine=machine).values("device_no")
+    here = present_numbers(now, machine)
     runs = (
         Run.objects.filter(state__in=CLAIMABLE)
         .filter(disk__device_no__in=here)

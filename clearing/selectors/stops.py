@@ -17,7 +17,7 @@ from agency.models import Company
 from clearing.choices import Intent
 from clearing.models import BureauOutage, BureauPause, Hold, Run
 from clearing.states import Reason, RunState
-from devices.selectors import present_slots
+from devices.selectors import present_numbers
 
 #: Runs that write and call the bureau.
 WRITES = Q(intent__in=[Intent.REPORT, Intent.REPORT_AND_CLEAR])
@@ -75,9 +75,9 @@ def pauses_of(companies: QuerySet[Company]) -> list[BureauPause]:
 
 def able_to_probe(now: dt.datetime) -> QuerySet[Run]:
     """Runs that would ask a paused bureau at once, their disks being there. ``now`` is real."""
-    here = Exists(present_slots(now).filter(device_no=OuterRef("disk__device_no")))
+    here = Q(disk__device_no__in=present_numbers(now))
     ready = Q(state=RunState.QUEUED) | Q(state=RunState.WAITING, reason=Reason.BUREAU)
-    return Run.objects.filter(WRITES & ready & Q(here) & ~Q(is_held()))
+    return Run.objects.filter(WRITES & ready & here & ~Q(is_held()))
 
 
 def _with_hopes(pauses: list[BureauPause]) -> list[BureauPause]:

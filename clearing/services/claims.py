@@ -26,7 +26,7 @@ from devices.choices import PasswordState
 from devices.models import Machine, Slot, TaxDisk
 from devices.protocol.failures import Code
 from devices.protocol.month import Month
-from devices.selectors import present_slots
+from devices.selectors import present_numbers
 from devices.services import SlotReport, disk_passwords, presence_note
 
 _PASSWORD_CODES: dict[str, Code] = {
@@ -46,7 +46,7 @@ def presence(
     Returns how many runs the machine may start now."""
     if presence_note(machine=machine, slots=slots, version=version, now=now):
         bell.wake_sweeper(machine.agency_id)
-    here = present_slots(now).filter(machine=machine).values("device_no")
+    here = present_numbers(now, machine)
     woken = (
         Run.objects.select_for_update(skip_locked=True, of=("self",))
         .filter(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Q
 
 from clearing.models import Batch, Run
 from clearing.states import BUSY, ENDED, RunState, may_move
-from devices.selectors import present_slots
+from devices.selectors import present_numbers
 
 # How long an unknown run whose disk is away holds its batch open, and one whose disk is there goes
 # without a notice.
@@ -54,7 +54,7 @@ def end_batches(*, now: dt.datetime) -> list[Batch]:
     """Close the batches none of whose runs is busy any more; returns those closed."""
     busy = Run.objects.filter(state__in=BUSY).exclude(
         # An unknown run whose disk has been away for an hour: "N to be verified".
-        ~Exists(present_slots(now).filter(device_no=OuterRef("disk__device_no"))),
+        ~Q(disk__device_no__in=present_numbers(now)),
         state=RunState.UNKNOWN,
         attempt__ended_at__lt=now - UNKNOWN_PATIENCE,
     )

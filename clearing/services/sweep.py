@@ -23,7 +23,7 @@ from clearing.services.moves import UNKNOWN_PATIENCE, move
 from clearing.services.parked import locked_runs, sweep_parked
 from clearing.states import Reason, RunState
 from devices.models import TaxDisk
-from devices.selectors import present_slots
+from devices.selectors import present_numbers, present_slots
 
 JOB = "sweep"
 
@@ -87,9 +87,9 @@ def _months_turned(now: dt.datetime, real_now: dt.datetime) -> None:
 
 def _notice_unknown(real_now: dt.datetime) -> None:
     """Once per doubt: an unknown run whose disk is away, or that nobody has read for an hour."""
-    here = Exists(present_slots(real_now).filter(device_no=OuterRef("disk__device_no")))
+    here = Q(disk__device_no__in=present_numbers(real_now))
     old = Q(attempt__ended_at__lt=real_now - UNKNOWN_PATIENCE)
-    for run in locked_runs(~Q(here) | old, state=RunState.UNKNOWN, noticed_at__isnull=True):
+    for run in locked_runs(~here | old, state=RunState.UNKNOWN, noticed_at__isnull=True):
         run.noticed_at = real_now
         run.save(update_fields=["noticed_at"])
         audit.record(
@@ -103,7 +103,7 @@ def _notice_unknown(real_now: dt.datetime) -> None:
 def _disks_gone(real_now: dt.datetime) -> None:
     """Queued runs say what they wait for when no machine has their disk, or may not use its PIN;
     waiting ones say something else when that changes, and go on when it is over."""
-    here = Q(Exists(present_slots(real_now).filter(device_no=OuterRef("disk__device_no"))))
+    here = Q(disk__device_no__in=present_numbers(real_now))
     off = machine_off(real_now)
     for why, absent in ((Reason.MACHINE, ~here & off), (Reason.DISK, ~here & ~off)):
         for run in locked_runs(absent, state=RunState.QUEUED):
